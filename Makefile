@@ -1,0 +1,42 @@
+# Everything a person does here, in one word each. `make run` and `make test` need nothing but Python 3.11 and make.
+
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+SETUP := $(VENV)/.installed
+
+.PHONY: help run test test-fast check format bench clean
+.DEFAULT_GOAL := help
+
+help:  ## what there is
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+$(SETUP): setup.cfg pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,bench]'
+	touch $@
+
+run: $(SETUP)  ## set up everything and start the daemon: http://localhost:8000
+	$(BIN)/aurexd run --config conf/aurexd.dev.toml
+
+test: $(SETUP) check  ## everything: lint, types, all tests
+	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report term:skip-covered $(PYTEST)
+
+test-fast: $(SETUP)  ## the tests that need no process of their own
+	$(BIN)/python -m pytest -m 'not slow' $(PYTEST)
+
+check: $(SETUP)  ## format, lint, types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(SETUP)  ## write the code as ruff formats it
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(SETUP)  ## measure against peers, in one run, as ratios
+	$(BIN)/python bench/fanout.py
+	$(BIN)/python bench/replay.py
+
+clean:  ## remove what the other targets made
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*

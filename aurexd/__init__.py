@@ -1,0 +1,3 @@
+"""aurexd: a real-time gold price daemon."""
+
+__version__ = "0.1.0"

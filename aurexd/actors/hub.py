@@ -1,0 +1,250 @@
+"""Who is subscribed to what, and the fan-out: each update is framed once and offered to every session.
+
+The hub owns the channels (their counts and newest messages) and the audiences. It never waits for a client: a
+session takes what fits into its socket and keeps the rest in an outbox of its own (`aurexd/outbox.py`). It handles
+one message at a time, so a session that joins between two updates sees neither a hole nor a repeat.
+"""
+
+from __future__ import annotations
+
+import secrets
+
+import msgspec
+import structlog
+import trio
+
+from aurexd.actors.messages import (
+    Beat,
+    GetStats,
+    HubStats,
+    PriceChanged,
+    SendSnapshot,
+    SessionClosed,
+    SessionOpened,
+    StatusChanged,
+    Subscribe,
+    Unsubscribe,
+)
+from aurexd.actors.session import Audience, Session
+from aurexd.actors.trio_actor import TrioActor
+from aurexd.clock import Clock
+from aurexd.config.model import Heartbeat
+from aurexd.market import Price, Quality
+from aurexd.outbox import Batch, Update
+from aurexd.protocol import compose
+from aurexd.protocol.codes import CloseCode
+from aurexd.protocol.messages import Status
+
+log = structlog.get_logger(__name__)
+
+SLICE = 250
+"""Sessions offered a batch between two checkpoints: about 3 ms, so that a large fan-out delays nobody's handshake."""
+
+BEAT_S = 1.0
+"""How often silent lines and dead clients are looked for."""
+
+
+class Hub(TrioActor):
+    """The fan-out actor."""
+
+    inbox_capacity = 4096
+
+    def __init__(self, *, heartbeat: Heartbeat, clock: Clock) -> None:
+        super().__init__()
+        self.epoch = secrets.token_hex(8)
+        """Names this run of the counts: a client that sees another one starts over."""
+        self._heartbeat = heartbeat
+        self._clock = clock
+        self._counts: dict[str, int] = {}
+        self._prices: dict[str, Price] = {}
+        self._statuses: dict[str, StatusChanged] = {}
+        self._due: list[Update] = []
+        self._audiences: dict[tuple[str, frozenset[str]], Audience] = {}
+        self._connections = 0
+        self._messages_sent = 0
+
+    async def on_start(self) -> None:
+        """Start the beat."""
+        self.nursery.start_soon(self._beat)
+
+    async def on_receive(self, message: object) -> object:
+        """Publish, or see to a session."""
+        match message:
+            case PriceChanged(price=price):
+                self._publish_price(price)
+            case StatusChanged():
+                self._publish_status(message)
+            case GetStats():
+                return self._stats()
+            case _:
+                # A session sees all that was published before it came as its snapshot, not as an update.
+                await self._fan_out()
+                self._serve(message)
+        return None
+
+    async def on_batch(self) -> None:
+        """Send what is due: everything published in one run of messages leaves in one write."""
+        await self._fan_out()
+
+    async def on_stop(self) -> None:
+        """Send what is due and say good-bye to every client."""
+        await self._fan_out()
+        self._close_all()
+
+    async def on_failure(self, *_error: object) -> None:
+        """The counts are lost, so every client has to start over with the next hub's."""
+        self._close_all()
+
+    def _close_all(self) -> None:
+        for session in self._sessions():
+            session.close(CloseCode.GOING_AWAY)
+
+    # --- publishing ---
+
+    def _publish_price(self, price: Price) -> None:
+        channel = f"price:{price.symbol}"
+        self._prices[price.symbol] = price
+        self._due.append(Update(channel, compose.price_update(price, self._clock.now(), self._next_count(channel))))
+
+    def _publish_status(self, status: StatusChanged) -> None:
+        channel = f"status:{status.symbol}"
+        self._statuses[status.symbol] = status
+        self._due.append(Update(channel, self._status_message(status, self._next_count(channel))))
+
+    def _status_message(self, status: StatusChanged, count: int) -> Status:
+        return compose.status(
+            status.symbol,
+            status.quality,
+            status.source,
+            status.instrument,
+            status.reason,
+            since=status.time,
+            now=self._clock.now(),
+            update_count=count,
+        )
+
+    def _next_count(self, channel: str) -> int:
+        count = self._counts[channel] = self._counts.get(channel, 0) + 1
+        return count
+
+    async def _fan_out(self) -> None:
+        if not self._due:
+            return
+        due, self._due = self._due, []
+        touched = {update.channel for update in due}
+        for audience in list(self._audiences.values()):
+            if touched.isdisjoint(audience.channels):
+                continue
+            batch = Batch([u for u in due if u.channel in audience.channels], audience.encoding)
+            self._messages_sent += len(batch.updates) * len(audience.sessions)
+            audience.last_sent = trio.current_time()
+            data, size = batch.data, len(batch.data)
+            for start in range(0, len(audience.writes), SLICE):
+                for number, write in enumerate(audience.writes[start : start + SLICE], start):
+                    try:
+                        written = write(data)
+                    except OSError:  # full, or broken: the session's own writer finds out
+                        written = 0
+                    if written != size:
+                        audience.sessions[number].keep(batch, written)
+                await trio.lowlevel.checkpoint()
+
+    # --- sessions ---
+
+    def _serve(self, message: object) -> None:
+        match message:
+            case SessionOpened(session=session, channels=channels):
+                self._connections += 1
+                session.greet(self.epoch)
+                self._seat(session, channels)
+                self._send_snapshots(session, sorted(channels))
+            case SessionClosed(session=session):
+                self._unseat(session)
+            case Subscribe(session=session, channels=channels, request_id=request_id):
+                if session.seat is not None:
+                    self._seat(session, session.seat[0].channels.union(channels))
+                    counts = {channel: self._counts.get(channel, 0) for channel in channels}
+                    session.send(compose.subscribed(request_id, self.epoch, counts, self._clock.now()))
+                    self._send_snapshots(session, channels)
+            case Unsubscribe(session=session, channels=channels, request_id=request_id):
+                if session.seat is not None:
+                    self._seat(session, session.seat[0].channels.difference(channels))
+                    for channel in channels:
+                        session.drop_channel(channel)
+                    session.send(compose.unsubscribed(request_id, channels, self._clock.now()))
+            case SendSnapshot(session=session, channels=channels, request_id=request_id):
+                counts = {channel: self._counts.get(channel, 0) for channel in channels}
+                session.send(compose.snapshot_sent(request_id, self.epoch, counts, self._clock.now()))
+                self._send_snapshots(session, channels)
+            case Beat():
+                self._see_to_sessions()
+
+    def _seat(self, session: Session, channels: frozenset[str]) -> None:
+        self._unseat(session)
+        key = (session.encoding.name, channels)
+        audience = self._audiences.get(key)
+        if audience is None:
+            audience = self._audiences[key] = Audience(session.encoding, channels)
+        audience.seat(session)
+
+    def _unseat(self, session: Session) -> None:
+        if session.seat is not None:
+            audience, _ = session.seat
+            audience.unseat(session)
+            if not audience.sessions:
+                del self._audiences[audience.encoding.name, audience.channels]
+
+    def _send_snapshots(self, session: Session, channels: tuple[str, ...] | list[str]) -> None:
+        """The current state of each channel that has one: its newest message, with the count it has now."""
+        now = self._clock.now()
+        for channel in channels:
+            kind, _, symbol = channel.partition(":")
+            count = self._counts.get(channel, 0)
+            if kind == "price" and symbol in self._prices:
+                quality = self._statuses[symbol].quality if symbol in self._statuses else Quality.STALE
+                price = msgspec.structs.replace(self._prices[symbol], quality=quality)
+                session.drop_channel(channel)
+                session.send(compose.price_update(price, now, count))
+            elif kind == "status" and symbol in self._statuses:
+                session.drop_channel(channel)
+                session.send(self._status_message(self._statuses[symbol], count))
+
+    def _sessions(self) -> list[Session]:
+        return [session for audience in self._audiences.values() for session in audience.sessions]
+
+    # --- the beat ---
+
+    async def _beat(self) -> None:
+        while True:
+            await trio.sleep(BEAT_S)
+            self.actor_ref.tell(Beat())
+
+    def _see_to_sessions(self) -> None:
+        """Tell silent lines that they are alive, ping quiet clients, and end those that do not answer."""
+        now = trio.current_time()
+        silence_s, ping_s = self._heartbeat.silence_s, self._heartbeat.ping_interval_s
+        dead_s = ping_s + self._heartbeat.pong_timeout_s
+        for audience in self._audiences.values():
+            silent = now - audience.last_sent >= silence_s
+            frame = audience.encoding.frame(compose.heartbeat(self._clock.now())) if silent else b""
+            if silent:
+                audience.last_sent = now
+            for session in list(audience.sessions):
+                unheard_s = now - session.last_received
+                if unheard_s >= dead_s:
+                    session.close(CloseCode.HEARTBEAT_TIMEOUT)
+                elif unheard_s >= ping_s:
+                    session.ping(now)
+                if silent and not session.backlogged and now - session.last_sent >= silence_s:
+                    session.send_frame(frame)
+
+    def _stats(self) -> HubStats:
+        return HubStats(
+            epoch=self.epoch,
+            active_connections=sum(len(audience.sessions) for audience in self._audiences.values()),
+            connections=self._connections,
+            messages_sent=self._messages_sent,
+            update_count=sum(self._counts.values()),
+            channels=dict(self._counts),
+            last_price=dict(self._prices),
+        )

@@ -1,0 +1,266 @@
+"""The one vocabulary: every message any actor accepts, in the order of the data's way.
+
+An event is in the past tense (`PriceChanged`), a command in the imperative (`PauseSource`), a question starts
+with `Get` and names its answer, so that `await ask(ref, GetPrices())` is typed. Who may ask whom stands in
+ARCHITECTURE.md: data moves by `tell` along its way, questions go only from the edges inwards.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+import msgspec
+
+from aurexd.market import EpochUs, Instrument, Price, Quality, Tick
+
+if TYPE_CHECKING:
+    from aurexd.actors.session import Session
+
+R_co = TypeVar("R_co", covariant=True)
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Base of all messages: immutable, so that it may cross threads."""
+
+
+class Ask(Message, Generic[R_co], frozen=True, kw_only=True, gc=False):
+    """A question; its answer has the type parameter's type."""
+
+
+# --- source ----------------------------------------------------------------------------------------------------
+
+
+class SourceState(StrEnum):
+    """What a source's actor is doing."""
+
+    CONNECTING = "connecting"
+    CONNECTED = "connected"
+    WAITING = "waiting"
+    """Failed; will try again at `next_attempt`."""
+    FAILED = "failed"
+    """Failed for good, until a person restarts it: the provider refused us."""
+    PAUSED = "paused"
+    FINISHED = "finished"
+    """A recording that came to its end."""
+    PARKED = "parked"
+    """Its actor kept crashing; the supervisor gave up on it."""
+
+
+class SourceStatus(Message, frozen=True, kw_only=True, gc=False):
+    """Everything one source knows of itself. Counts are since the actor's start, times in `EpochUs`."""
+
+    name: str
+    type: str
+    priority: int
+    symbols: dict[str, str]
+    instruments: dict[str, Instrument]
+    state: SourceState
+    since: EpochUs
+    """When it entered this state."""
+    ticks: int = 0
+    last_tick: EpochUs | None = None
+    """Receive time of the newest tick."""
+    lag_ms: int | None = None
+    """Receive time less source time of the newest tick; negative when the provider's clock is ahead of ours."""
+    failures: int = 0
+    last_error: str | None = None
+    next_attempt: EpochUs | None = None
+    rejected: dict[str, int] = {}
+    """What arrived and could not be used, by reason."""
+
+
+class GetSource(Ask[SourceStatus], frozen=True, kw_only=True, gc=False):
+    """How is the source?"""
+
+
+class PauseSource(Message, frozen=True, kw_only=True, gc=False):
+    """Disconnect and stay so."""
+
+
+class ResumeSource(Message, frozen=True, kw_only=True, gc=False):
+    """Connect again at once, whatever state it is in."""
+
+
+# --- aggregator ------------------------------------------------------------------------------------------------
+
+
+class TickReceived(Message, frozen=True, kw_only=True, gc=False):
+    """A source observed a price."""
+
+    tick: Tick
+
+
+class PriceChanged(Message, frozen=True, kw_only=True, gc=False):
+    """The symbol has a new price."""
+
+    price: Price
+
+
+class StatusChanged(Message, frozen=True, kw_only=True, gc=False):
+    """The symbol's quality or source changed, with or without a tick."""
+
+    symbol: str
+    quality: Quality
+    source: str | None
+    """Who carries the price; None while nobody ever did."""
+    instrument: Instrument
+    reason: str
+    """Why, for people: `swissquote: no price for 15 s; kraken takes over`."""
+    time: EpochUs
+
+
+class SymbolState(Message, frozen=True, kw_only=True, gc=False):
+    """What the aggregator knows of one symbol now."""
+
+    symbol: str
+    instrument: Instrument
+    decimals: int
+    default: bool
+    quality: Quality
+    source: str | None
+    price: Price | None
+    """The latest price, with the quality it has now."""
+    status_reason: str
+    status_time: EpochUs
+
+
+class GetSymbols(Ask[tuple[SymbolState, ...]], frozen=True, kw_only=True, gc=False):
+    """What does each symbol cost, and how far can that be trusted?"""
+
+
+class GetSymbol(Ask[SymbolState | None], frozen=True, kw_only=True, gc=False):
+    """The same for one symbol; None when there is no such symbol."""
+
+    symbol: str
+
+
+# --- persister -------------------------------------------------------------------------------------------------
+
+
+class Recorded(Message, frozen=True, kw_only=True, gc=False):
+    """What is to be stored: a tick, the price it (or a failover) made, or both."""
+
+    tick: Tick | None
+    price: Price | None
+
+
+class StoreState(StrEnum):
+    """Can aurexd store?"""
+
+    OPENING = "opening"
+    OK = "ok"
+    DEGRADED = "degraded"
+    """Not now: ticks wait in the bounded backlog, and the store is tried again."""
+    FAILED = "failed"
+    """Not until a person acts (a corrupt file); the stream goes on."""
+    OFF = "off"
+    """`storage.url` is empty."""
+
+
+class StoreStatus(Message, frozen=True, kw_only=True, gc=False):
+    """What the persister knows of the store and of itself."""
+
+    state: StoreState
+    since: EpochUs
+    reason: str | None = None
+    """Why it is not ok, and what to do."""
+    stored: int = 0
+    """Ticks committed since start."""
+    waiting: int = 0
+    """Ticks in the backlog."""
+    dropped: int = 0
+    """Ticks the full backlog pushed out since start: the oldest first."""
+
+
+class GetStore(Ask[StoreStatus], frozen=True, kw_only=True, gc=False):
+    """How is the store?"""
+
+
+class PriceRow(Message, frozen=True, kw_only=True, gc=False):
+    """One stored price."""
+
+    symbol: str
+    close: float
+    """binary64 of the decimal text; printing it gives that text back for prices up to 15 significant digits."""
+    bid: float | None
+    ask: float | None
+    source: str
+    quality: Quality
+    source_time: EpochUs
+    receive_time: EpochUs
+
+
+class GetHistory(Ask[tuple[PriceRow, ...]], frozen=True, kw_only=True, gc=False):
+    """The stored prices of a symbol with `start <= receive_time < end`, oldest first; the newest `limit` of them."""
+
+    symbol: str
+    start: EpochUs
+    end: EpochUs
+    limit: int
+
+
+# --- hub -------------------------------------------------------------------------------------------------------
+
+
+class SessionOpened(Message, frozen=True, kw_only=True, gc=False):
+    """A client is there; it is counted, pinged, and kept informed from now on."""
+
+    session: Session
+    channels: frozenset[str] = frozenset()
+    """What it is subscribed to without having asked."""
+
+
+class SessionClosed(Message, frozen=True, kw_only=True, gc=False):
+    """The client is gone."""
+
+    session: Session
+
+
+class Subscribe(Message, frozen=True, kw_only=True, gc=False):
+    """Add channels to a session, answer it, and send it the snapshot of each."""
+
+    session: Session
+    channels: tuple[str, ...]
+    request_id: str | int | None
+
+
+class Unsubscribe(Message, frozen=True, kw_only=True, gc=False):
+    """Take channels from a session and answer it."""
+
+    session: Session
+    channels: tuple[str, ...]
+    request_id: str | int | None
+
+
+class SendSnapshot(Message, frozen=True, kw_only=True, gc=False):
+    """Answer a session with the current state of channels, subscribed or not."""
+
+    session: Session
+    channels: tuple[str, ...]
+    request_id: str | int | None
+
+
+class Beat(Message, frozen=True, kw_only=True, gc=False):
+    """A second passed: see to silent lines and dead clients."""
+
+
+class HubStats(Message, frozen=True, kw_only=True, gc=False):
+    """What the hub knows of its clients. Counts are since the daemon's start."""
+
+    epoch: str
+    active_connections: int
+    connections: int
+    """Sessions ever opened."""
+    messages_sent: int
+    """Channel messages handed to sockets or outboxes, heartbeats and answers not counted."""
+    update_count: int
+    """Updates published on all channels."""
+    channels: dict[str, int]
+    """Channel → its `update_count`."""
+    last_price: dict[str, Price]
+    """Symbol → its newest price."""
+
+
+class GetStats(Ask[HubStats], frozen=True, kw_only=True, gc=False):
+    """How many clients, how many messages?"""

@@ -1,0 +1,287 @@
+"""One client: its state, what it may do, and what it is sent. An actor in the model, but a plain object.
+
+There are thousands, so a session has no inbox and no task of its own here: the connection's task (in
+`server/websocket.py`) hands it each message, and the hub hands it frames by a plain call (docs/adr/0001).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import pykka
+import structlog
+import trio
+
+from aurexd import __version__
+from aurexd.actors import messages as internal
+from aurexd.actors.trio_actor import tell_when_room
+from aurexd.clock import Clock
+from aurexd.config.model import Heartbeat, Limits
+from aurexd.limits import TokenBucket
+from aurexd.outbox import Batch
+from aurexd.protocol import compose
+from aurexd.protocol.codec import Encoding, ping_frame
+from aurexd.protocol.codes import CloseCode, ErrorCode
+from aurexd.protocol.connection import (
+    Close,
+    Reply,
+    SessionProtocol,
+    Snapshot,
+    State,
+    Subscribe,
+    Unsubscribe,
+)
+from aurexd.protocol.data import MAX_CHANNELS, HeartbeatData, LimitsData
+from aurexd.protocol.messages import ServerMessage
+
+log = structlog.get_logger(__name__)
+
+BURST_SECONDS = 2.0
+"""A client may save up this many seconds of its message rate: a page that subscribes to ten things at once is fine."""
+
+OFFENCES = 50
+"""Messages over the rate in a row before the session is closed: five seconds at twice the default rate."""
+
+
+class Line(Protocol):
+    """The connection, as a session needs it: nothing here waits, and nothing raises."""
+
+    last_received: float
+    last_sent: float
+    write: Callable[[bytes], int]
+    """Write ready frames, as much as fits now; may raise OSError."""
+    on_write_changed: Callable[[], None] | None
+    """Called when `write` has become another function."""
+
+    @property
+    def backlogged(self) -> bool:
+        """Whether something waits for the socket."""
+
+    @property
+    def lossless_bytes(self) -> int:
+        """Bytes of lossless frames that wait."""
+
+    def keep(self, batch: Batch, written: int) -> None:
+        """Take over a batch of which only so many bytes were written."""
+
+    def send_frame(self, frame: bytes) -> None:
+        """Write one frame that must arrive."""
+
+    def drop_channel(self, channel: str) -> None:
+        """Forget what waits of a channel."""
+
+
+class Audience:
+    """Sessions with the same encoding and the same channels: they get the same bytes."""
+
+    __slots__ = ("channels", "encoding", "last_sent", "sessions", "writes")
+
+    def __init__(self, encoding: Encoding, channels: frozenset[str]) -> None:
+        self.encoding = encoding
+        self.channels = channels
+        self.sessions: list[Session] = []
+        self.writes: list[Callable[[bytes], int]] = []
+        """Each session's `write`, in the same order: the fan-out looks at nothing else of a session that keeps up,
+        because what it touches of ten thousand of them does not fit into a processor's cache."""
+        self.last_sent = trio.current_time()
+
+    def seat(self, session: Session) -> None:
+        """Add a session."""
+        session.seat = (self, len(self.sessions))
+        self.sessions.append(session)
+        self.writes.append(session.write)
+
+    def unseat(self, session: Session) -> None:
+        """Remove a session; the last one takes its seat."""
+        assert session.seat is not None
+        _, number = session.seat
+        session.seat = None
+        last, write = self.sessions.pop(), self.writes.pop()
+        if last is not session:
+            self.sessions[number], self.writes[number] = last, write
+            last.seat = (self, number)
+
+
+class Session:
+    """One streaming client."""
+
+    __slots__ = (
+        "_bucket",
+        "_clock",
+        "_close",
+        "_heartbeat",
+        "_hub",
+        "_limits",
+        "_line",
+        "_offences",
+        "_pinged_at",
+        "_protocol",
+        "closing",
+        "encoding",
+        "id",
+        "seat",
+    )
+
+    def __init__(
+        self,
+        session_id: str,
+        line: Line,
+        protocol: SessionProtocol,
+        encoding: Encoding,
+        *,
+        hub: pykka.ActorRef[Any],
+        close: Callable[[CloseCode], None],
+        limits: Limits,
+        heartbeat: Heartbeat,
+        clock: Clock,
+    ) -> None:
+        """`close` starts the closing handshake and returns at once."""
+        self.id = session_id
+        self.encoding = encoding
+        self.closing: CloseCode | None = None
+        self.seat: tuple[Audience, int] | None = None
+        """Where the hub keeps it."""
+        self._line = line
+        line.on_write_changed = self._write_changed
+        self._protocol = protocol
+        self._hub = hub
+        self._close = close
+        self._bucket = TokenBucket.full(
+            limits.max_messages_per_second, limits.max_messages_per_second * BURST_SECONDS, trio.current_time()
+        )
+        self._offences = 0
+        self._limits = limits
+        self._heartbeat = heartbeat
+        self._pinged_at = 0.0
+        self._clock = clock
+
+    # --- what the client says ---
+
+    async def receive(self, payload: str | bytes) -> None:
+        """Act on one message of the client, or answer what is wrong with it."""
+        if self._protocol.state is not State.OPEN:
+            return  # it was said while we were closing
+        wait_s = self._bucket.take(trio.current_time())
+        if wait_s > 0.0:
+            self._offences += 1
+            if self._offences > OFFENCES:
+                self.close(CloseCode.RATE_LIMITED)
+                return
+            self.send(
+                compose.error(
+                    ErrorCode.RATE_LIMITED,
+                    f"more than {self._bucket.rate:g} messages a second; this one was not acted on",
+                    self._clock.now(),
+                    request_id=self.encoding.request_id(payload),
+                    retry_after_ms=int(wait_s * 1000) + 1,
+                )
+            )
+            return
+        self._offences = 0
+        for effect in self._protocol.receive(payload, self._clock.now()):
+            match effect:
+                case Reply(message=message):
+                    self.send(message)
+                case Subscribe(id=request_id, channels=channels):
+                    await self._tell(
+                        internal.Subscribe(session=self, channels=channels, request_id=request_id)
+                    )
+                case Unsubscribe(id=request_id, channels=channels):
+                    await self._tell(
+                        internal.Unsubscribe(session=self, channels=channels, request_id=request_id)
+                    )
+                case Snapshot(id=request_id, channels=channels):
+                    await self._tell(
+                        internal.SendSnapshot(session=self, channels=channels, request_id=request_id)
+                    )
+                case Close(code=code):
+                    self.close(code)
+
+    async def _tell(self, message: internal.Message) -> None:
+        await tell_when_room(self._hub, message)
+
+    # --- what the hub does with it ---
+
+    @property
+    def last_received(self) -> float:
+        """Loop time at which the client was last heard."""
+        return self._line.last_received
+
+    @property
+    def last_sent(self) -> float:
+        """Loop time at which something was written for this client alone."""
+        return self._line.last_sent
+
+    @property
+    def backlogged(self) -> bool:
+        """Whether its socket is full."""
+        return self._line.backlogged
+
+    def greet(self, epoch: str) -> None:
+        """The first message: what this client may rely on."""
+        limits, heartbeat = self._limits, self._heartbeat
+        self.send(
+            compose.welcome(
+                self.id,
+                __version__,
+                epoch,
+                LimitsData(
+                    max_messages_per_second=limits.max_messages_per_second,
+                    max_message_bytes=limits.max_message_bytes,
+                    max_channels=MAX_CHANNELS,
+                    send_queue_bytes=limits.send_queue_bytes,
+                ),
+                HeartbeatData(
+                    silence_s=heartbeat.silence_s,
+                    ping_interval_s=heartbeat.ping_interval_s,
+                    pong_timeout_s=heartbeat.pong_timeout_s,
+                ),
+                self._clock.now(),
+            )
+        )
+
+    @property
+    def write(self) -> Callable[[bytes], int]:
+        """See `Line.write`: the fan-out calls it directly."""
+        return self._line.write
+
+    def keep(self, batch: Batch, written: int) -> None:
+        """See `Line.keep`."""
+        self._line.keep(batch, written)
+
+    def _write_changed(self) -> None:
+        if self.seat is not None:
+            audience, number = self.seat
+            audience.writes[number] = self._line.write
+
+    def send(self, message: ServerMessage) -> None:
+        """Send one message that must arrive."""
+        self.send_frame(self.encoding.frame(message))
+
+    def send_frame(self, frame: bytes) -> None:
+        """The same, already framed; a client that lets too much of this pile up is closed."""
+        self._line.send_frame(frame)
+        if self._line.lossless_bytes > self._limits.send_queue_bytes:
+            self.close(CloseCode.SLOW_CONSUMER)
+
+    def drop_channel(self, channel: str) -> None:
+        """Nothing more of this channel's backlog is to follow."""
+        self._line.drop_channel(channel)
+
+    def ping(self, now: float) -> None:
+        """Ask for a sign of life, once per silence."""
+        if self._pinged_at < self._line.last_received:
+            self._pinged_at = now
+            self._line.send_frame(ping_frame())
+
+    def close(self, code: CloseCode) -> None:
+        """Start closing; the first reason stands."""
+        if self.closing is None:
+            self.closing = code
+            self._protocol.close()
+            self._close(code)
+
+    def end(self) -> None:
+        """The connection is gone."""
+        self._protocol.end()

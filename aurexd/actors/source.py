@@ -1,0 +1,274 @@
+"""One source: keeps one provider's connection up and passes its ticks to the aggregator.
+
+It reconnects with full jitter, notices silence, counts, and knows why it failed and when it tries again. What is
+said on the wire is the provider's own business (`aurexd/sources/`).
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from decimal import Decimal
+from typing import Any
+
+import pykka
+import structlog
+import trio
+
+from aurexd.actors.messages import (
+    GetSource,
+    PauseSource,
+    ResumeSource,
+    SourceState,
+    SourceStatus,
+    TickReceived,
+)
+from aurexd.actors.trio_actor import TrioActor, tell_when_room
+from aurexd.clock import Clock
+from aurexd.errors import FeedError, InboxFullError
+from aurexd.market import SECOND_US, EpochUs, Tick
+from aurexd.sources.base import Provider, Subscription
+
+log = structlog.get_logger(__name__)
+
+MUTE_S = 60.0
+"""A connection that shows life but brings no price for this long (or four times `stale_after_s`, if that is more) is
+made anew: subscriptions get lost on the provider's side while its heartbeats go on."""
+
+HIGHEST_PRICE = Decimal(10) ** 9
+"""No ounce costs a billion; JSON can say 1e999999, which no arithmetic survives."""
+
+HEALTHY_S = 60.0
+"""A connection that brought prices for this long has earned a fresh start of the backoff: one that is accepted and
+then dropped has not."""
+
+
+class Source(TrioActor):
+    """The actor of one `[[sources]]` table; it is also the `Feed` its provider delivers to."""
+
+    def __init__(
+        self,
+        provider: Provider[Any],
+        subscriptions: tuple[Subscription, ...],
+        aggregator: pykka.ActorRef[Any],
+        *,
+        clock: Clock,
+        rng: random.Random,
+    ) -> None:
+        super().__init__()
+        self.clock = clock
+        self.rng = rng
+        self.subscriptions = subscriptions
+        settings = provider.settings
+        self.stale_after_s: float = settings.stale_after_s or provider.traits.stale_after_s
+        self._provider = provider
+        self._name: str = settings.name
+        self._by_code = {s.code: s for s in subscriptions}
+        self._aggregator = aggregator
+        self._log = log.bind(source=self._name)
+        self._state = SourceState.CONNECTING
+        self._since = clock.now()
+        self._ticks = 0
+        self._last_tick: Tick | None = None
+        self._failures = 0
+        self._failures_in_a_row = 0
+        self._last_error: str | None = None
+        self._next_attempt: EpochUs | None = None
+        self._rejected: dict[str, int] = {}
+        self._heard_at = self._ticked_at = self._attempt_at = -math.inf
+        self._connection: trio.CancelScope | None = None
+        self._wanted = trio.Event()
+        self._finished = False
+
+    async def on_start(self) -> None:
+        """Start connecting; the actor is ready at once, whatever the provider does."""
+        self._wanted.set()
+        self.nursery.start_soon(self._keep_connected)
+
+    async def on_receive(self, message: object) -> object:
+        """Answer for the source, or pause and resume it."""
+        match message:
+            case GetSource():
+                return self._status()
+            case PauseSource():
+                self._rest(SourceState.PAUSED)
+                self._disconnect()
+            case ResumeSource():
+                self._failures_in_a_row = 0
+                self._wanted.set()
+                self._disconnect()
+        return None
+
+    # --- the provider's Feed ---
+
+    def connected(self) -> None:
+        """See `Feed.connected`."""
+        self._heard_at = trio.current_time()
+        if self._state is not SourceState.CONNECTED:
+            self._enter(SourceState.CONNECTED)
+            self._log.info("source_connected")
+
+    def heard(self) -> None:
+        """See `Feed.heard`."""
+        self._heard_at = trio.current_time()
+
+    def rejected(self, reason: str, detail: str = "") -> None:
+        """See `Feed.rejected`."""
+        count = self._rejected[reason] = self._rejected.get(reason, 0) + 1
+        if count & (count - 1) == 0:  # the 1st, 2nd, 4th, 8th …: a mad provider must not flood the log
+            self._log.warning("source_input_rejected", reason=reason, detail=detail[:200], count=count)
+
+    async def tick(
+        self,
+        code: str,
+        *,
+        source_time: EpochUs | None,
+        bid: Decimal | None = None,
+        ask: Decimal | None = None,
+        last: Decimal | None = None,
+        receive_time: EpochUs | None = None,
+    ) -> None:
+        """See `Feed.tick`."""
+        self._heard_at = self._ticked_at = trio.current_time()
+        subscription = self._by_code.get(code)
+        if subscription is None:
+            self.rejected("unknown_code", code)
+            return
+        for price in (bid, ask, last):
+            if price is not None and not (price.is_finite() and 0 < price < HIGHEST_PRICE):
+                self.rejected("bad_price", f"{code}: {price:.12g}")
+                return
+        now = receive_time if receive_time is not None else self.clock.now()
+        tick = Tick(
+            symbol=subscription.symbol,
+            source=self._name,
+            instrument=subscription.instrument,
+            source_time=now if source_time is None else source_time,
+            receive_time=now,
+            bid=bid,
+            ask=ask,
+            last=last,
+            simulated=self._provider.traits.simulated,
+        )
+        self._ticks += 1
+        self._last_tick = tick
+        message = TickReceived(tick=tick)
+        try:
+            self._aggregator.tell(message)
+        except InboxFullError:
+            await tell_when_room(self._aggregator, message)
+
+    # --- the connection ---
+
+    async def _keep_connected(self) -> None:
+        while True:
+            await self._wanted.wait()
+            self._finished = False
+            error = await self._attempt()
+            if error is not None and error.fatal:
+                self._fail(error)
+                self._rest(SourceState.FAILED)
+                self._log.error("source_failed", reason=str(error), advice="mend the cause, then restart the source")
+            elif error is not None:
+                await self._wait_to_retry(error)
+            elif self._finished:
+                self._rest(SourceState.FINISHED)
+                self._log.info("source_finished", ticks=self._ticks)
+            # else it was paused or told to start over
+
+    async def _attempt(self) -> FeedError | None:
+        """Connect and deliver until that fails (the error), is finished, or is interrupted (None)."""
+        self._enter(SourceState.CONNECTING)
+        self._attempt_at = self._heard_at = self._ticked_at = trio.current_time()
+        error: FeedError | None = None
+        async with trio.open_nursery() as nursery:
+            self._connection = nursery.cancel_scope
+            silence = _Silence(nursery.cancel_scope)
+            nursery.start_soon(self._watch_silence, silence)
+            try:
+                await self._provider.run(self)
+                self._finished = True
+            except FeedError as raised:
+                error = raised
+            nursery.cancel_scope.cancel()
+        self._connection = None
+        return silence.error or error
+
+    async def _watch_silence(self, silence: _Silence) -> None:
+        """End a connection on which nothing moves: dead lines and lost subscriptions look alive to TCP."""
+        silence_s = self._provider.traits.silence_s
+        if silence_s == math.inf:
+            return
+        mute_s = max(MUTE_S, 4 * self.stale_after_s)
+        while True:
+            await trio.sleep_until(min(self._heard_at + silence_s, self._ticked_at + mute_s))
+            now = trio.current_time()
+            if now >= self._heard_at + silence_s:
+                silence.end(f"silent: nothing received for {silence_s:g} s")
+            elif now >= self._ticked_at + mute_s:
+                silence.end(f"mute: connected, but no price for {mute_s:g} s")
+
+    async def _wait_to_retry(self, error: FeedError) -> None:
+        if self._ticked_at - self._attempt_at >= HEALTHY_S:
+            self._failures_in_a_row = 0
+        self._fail(error)
+        delay_s = self._provider.traits.reconnect.delay(
+            self._failures_in_a_row, self.rng, at_least_s=error.retry_after_s
+        )
+        self._next_attempt = EpochUs(self.clock.now() + int(delay_s * SECOND_US))
+        self._enter(SourceState.WAITING)
+        self._log.warning("source_lost", reason=str(error), failures=self._failures, retry_in_s=round(delay_s, 1))
+        with trio.move_on_after(delay_s) as self._connection:
+            await trio.sleep_forever()
+        self._connection = None
+        self._next_attempt = None
+
+    def _fail(self, error: FeedError) -> None:
+        self._failures += 1
+        self._failures_in_a_row += 1
+        self._last_error = str(error)
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.cancel()
+
+    def _rest(self, state: SourceState) -> None:
+        """Do nothing more until a person says so."""
+        self._wanted = trio.Event()
+        self._enter(state)
+
+    def _enter(self, state: SourceState) -> None:
+        if state is not self._state:
+            self._state = state
+            self._since = self.clock.now()
+
+    def _status(self) -> SourceStatus:
+        tick = self._last_tick
+        return SourceStatus(
+            name=self._name,
+            type=self._provider.settings.type,
+            priority=self._provider.settings.priority,
+            symbols=self._provider.settings.symbols,
+            instruments={s.symbol: s.instrument for s in self.subscriptions},
+            state=self._state,
+            since=self._since,
+            ticks=self._ticks,
+            last_tick=tick.receive_time if tick else None,
+            lag_ms=(tick.receive_time - tick.source_time) // 1000 if tick else None,
+            failures=self._failures,
+            last_error=self._last_error,
+            next_attempt=self._next_attempt,
+            rejected=dict(self._rejected),
+        )
+
+
+class _Silence:
+    """The verdict of the silence watch over one connection."""
+
+    def __init__(self, connection: trio.CancelScope) -> None:
+        self._connection = connection
+        self.error: FeedError | None = None
+
+    def end(self, reason: str) -> None:
+        self.error = FeedError(reason)
+        self._connection.cancel()

@@ -1,0 +1,229 @@
+"""The `aurexd` command: what it is asked, and the one error boundary: exception → message → exit status.
+
+Exit statuses are those of sysexits.h: 0, 64 usage, 69 a needed service is unavailable, 70 internal error, 78
+configuration.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NoReturn, Protocol
+
+import structlog
+
+from aurexd import __version__, log
+from aurexd.config import Config, config_file, load
+from aurexd.errors import ConfigError, ListenError, Problem, StoreError, SupervisionError
+from aurexd.redaction import Redactor
+
+EX_OK = os.EX_OK
+EX_USAGE = os.EX_USAGE
+EX_UNAVAILABLE = os.EX_UNAVAILABLE
+EX_INTERNAL = os.EX_SOFTWARE
+EX_CONFIG = os.EX_CONFIG
+INTERRUPTED = 130  # a shell's 128 + SIGINT: Ctrl-C before there was anything to stop in order
+
+_log = structlog.get_logger(__name__)
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse, but a wrong command line exits with sysexits' 64, not 2, and nothing is abbreviated."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings, allow_abbrev=False)
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong and how it is used."""
+        self.print_usage(sys.stderr)
+        self.exit(EX_USAGE, f"{self.prog}: {message}\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command and exit with its status."""
+    sys.exit(status_of(lambda: _command(arguments), _say))
+
+
+class Report(Protocol):
+    """Tells a person why the command failed."""
+
+    def __call__(self, message: str, bug: BaseException | None = None) -> None:
+        """`bug` is the exception when nobody foresaw it: its traceback is wanted."""
+
+
+def status_of(command: Callable[[], int], report: Report) -> int:
+    """Run a command; its failure becomes a message and an exit status."""
+    try:
+        return command()
+    except SystemExit:
+        raise
+    except BaseException as error:
+        errors = list(_leaves(error))
+        for message in dict.fromkeys(str(e) for e in errors if isinstance(e, _FORESEEN)):
+            report(message)
+        if not all(isinstance(e, (*_FORESEEN, KeyboardInterrupt)) for e in errors):
+            report("internal error; please report it with the traceback", bug=error)
+        return min((_status(e) for e in errors), key=_FIRST.index)
+
+
+_FORESEEN = (ConfigError, ListenError, StoreError, SupervisionError)
+"""Errors whose message is all a person needs; any other that comes this far is a bug."""
+
+_FIRST = (EX_INTERNAL, EX_CONFIG, EX_UNAVAILABLE, INTERRUPTED)
+"""When several things went wrong at once, the first of these is the status."""
+
+
+def _status(error: BaseException) -> int:
+    match error:
+        case ConfigError():
+            return EX_CONFIG
+        case ListenError() | StoreError():
+            return EX_UNAVAILABLE
+        case KeyboardInterrupt():
+            return INTERRUPTED
+        case _:
+            return EX_INTERNAL
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from _leaves(inner)
+    else:
+        yield error
+
+
+def _say(message: str, bug: BaseException | None = None) -> None:
+    if bug is not None:
+        sys.stderr.write(Redactor().text("".join(traceback.format_exception(bug))))
+    sys.stderr.write(f"aurexd: {message}\n")
+
+
+def _print(text: str) -> None:
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # `aurexd default-config | head` has seen enough. Python must not try to flush the rest at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _command(arguments: Sequence[str] | None) -> int:
+    options = _parser().parse_args(arguments)
+    status: int = options.command(options)
+    return status
+
+
+def _parser() -> Parser:
+    parser = Parser(prog="aurexd", description="A real-time gold price daemon.")
+    parser.add_argument("--version", action="version", version=f"aurexd {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    run = commands.add_parser("run", help="run the daemon until SIGTERM or Ctrl-C")
+    _add_config(run)
+    run.set_defaults(command=_run)
+
+    check = commands.add_parser("check-config", help="tell all that is wrong with the configuration")
+    _add_config(check)
+    check.add_argument("--json", action="store_true", help="one JSON document on standard output")
+    check.set_defaults(command=_check_config)
+
+    default = commands.add_parser("default-config", help="print a configuration that explains every setting")
+    default.set_defaults(command=_default_config)
+
+    schema = commands.add_parser("schema", help="print what clients can rely on, for machines")
+    schema.add_argument(
+        "kind",
+        choices=("asyncapi", "openapi", "jsonschema"),
+        help="asyncapi: the WebSocket; openapi: HTTP; jsonschema: the messages",
+    )
+    schema.set_defaults(command=_schema)
+    return parser
+
+
+def _add_config(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--config", metavar="FILE", help="default: $AUREXD_CONFIG, else /etc/aurexd/aurexd.toml"
+    )
+
+
+def _run(options: argparse.Namespace) -> int:
+    config = load(config_file(options.config))
+    log.configure(config.log.level, config.log.format, secrets=config.secrets)
+    for note in _notes(config):
+        _log.warning("config_noted", path=note.path, note=note.message, hint=note.suggestion)
+    return status_of(lambda: _serve(config), _log_failure)
+
+
+def _serve(config: Config) -> int:
+    # Imported here: the other commands answer faster without the whole daemon.
+    import trio
+
+    from aurexd.daemon import run_daemon
+
+    trio.run(run_daemon, config)
+    return EX_OK
+
+
+def _log_failure(message: str, bug: BaseException | None = None) -> None:
+    _log.error("daemon_failed", reason=message, exc_info=bug)
+
+
+def _check_config(options: argparse.Namespace) -> int:
+    file = config_file(options.config)
+    problems: list[Problem] = []
+    notes: list[Problem] = []
+    try:
+        config = load(file)
+        notes = _notes(config)
+    except ConfigError as error:
+        if not options.json:
+            raise
+        problems = error.problems
+    if options.json:
+        _print_json(
+            {
+                "ok": not problems,
+                "file": str(file),
+                "problems": [problem._asdict() for problem in problems],
+                "notes": [note._asdict() for note in notes],
+            }
+        )
+    else:
+        _print("".join(f"note: {note}\n" for note in notes))
+        symbols, sources = ", ".join(config.symbols), ", ".join(source.name for source in config.sources)
+        _print(f"{file}: right; symbols: {symbols}; sources: {sources or 'none'}\n")
+    return EX_CONFIG if problems else EX_OK
+
+
+def _notes(config: Config) -> list[Problem]:
+    from aurexd.config.check import notes
+
+    return notes(config)
+
+
+def _default_config(_options: argparse.Namespace) -> int:
+    from aurexd.config.manual import default_config
+
+    _print(default_config())
+    return EX_OK
+
+
+def _schema(options: argparse.Namespace) -> int:
+    if options.kind == "openapi":
+        from aurexd.server.openapi import openapi_document
+
+        _print_json(openapi_document())
+        return EX_OK
+    from aurexd.protocol import schema
+
+    _print_json(schema.asyncapi_document() if options.kind == "asyncapi" else schema.json_schema())
+    return EX_OK
+
+
+def _print_json(document: Any) -> None:
+    _print(json.dumps(document, indent=2, ensure_ascii=False) + "\n")

@@ -1,0 +1,316 @@
+"""What can be configured: every table and key with its type, range, default and meaning. Reads nothing.
+
+The descriptions are the manual: `manual.py` prints them as `conf/aurexd.toml`. Rules between keys are
+`check.py`'s.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, SerializeAsAny
+
+from aurexd.market import Instrument
+from aurexd.redaction import is_secret_name
+from aurexd.sources.base import SourceSettings
+
+SQLITE_PREFIX = "sqlite:///"
+
+
+class NotBuilt(NamedTuple):
+    """Marks a key that has a place but no effect yet: anything but its default is refused."""
+
+    what: str
+    """What another value would ask for: the subject of `… is not built yet`."""
+
+
+class Section(BaseModel):
+    """Base of all tables: frozen, and nothing unknown gets in."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Realtime(Section):
+    """The live stream as a whole."""
+
+    enabled: Annotated[bool, NotBuilt("switching the stream off")] = Field(
+        default=True,
+        description="Whether clients may stream. Not built yet: only true is accepted. REALTIME_ENABLED in "
+        "the environment sets it too.",
+    )
+    rollout_percent: Annotated[int, NotBuilt("a partial rollout")] = Field(
+        default=100,
+        ge=0,
+        le=100,
+        description="Percent of the clients that may stream. Not built yet: only 100 is accepted.",
+    )
+    update_interval_s: float = Field(
+        default=5,
+        ge=0.1,
+        le=3600,
+        description="Seconds between two questions to a source that has to be asked (polling); a provider's "
+        "own minimum wins. Sources that push are not affected. WS_UPDATE_INTERVAL in the environment sets "
+        "it too.",
+    )
+
+
+class Listen(Section):
+    """Where clients connect: WebSocket and HTTP on one port."""
+
+    address: str = Field(
+        default="127.0.0.1",
+        min_length=1,
+        description="An IP address of this machine, or localhost; 0.0.0.0 is every IPv4 address, :: every "
+        "IPv6 address. Anything but a loopback address needs [tls].",
+    )
+    port: int = Field(
+        default=8000, ge=0, le=65535, description="TCP port. 0 lets the system choose a free one, for tests."
+    )
+
+
+class Tls(Section):
+    """Encryption (TLS 1.2 and newer). Both keys, or none for plain ws:// on loopback addresses only.
+
+    A relative path starts in $CREDENTIALS_DIRECTORY where systemd sets it, else in the working directory.
+    """
+
+    certificate: str = Field(
+        default="",
+        description="Path of the certificate with its chain, PEM. Empty switches TLS off.",
+    )
+    private_key: str = Field(
+        default="",
+        description="Path of the certificate's private key, PEM, without a passphrase. Empty switches TLS "
+        "off.",
+    )
+
+
+class Limits(Section):
+    """How much one client, one address and all clients together may ask of the daemon."""
+
+    max_connections_per_ip: int = Field(
+        default=5,
+        ge=0,
+        le=1_000_000,
+        description="Streaming sessions from one address (for IPv6: one /64) at a time. 0 switches the "
+        "limit off.",
+    )
+    max_connections_per_user: Annotated[int, NotBuilt("counting sessions by user")] = Field(
+        default=20,
+        ge=0,
+        le=1_000_000,
+        description="Streaming sessions of one authenticated user at a time. Not built yet: only 20 is "
+        "accepted.",
+    )
+    max_connections: int = Field(
+        default=20_000,
+        ge=0,
+        le=1_000_000,
+        description="Streaming sessions in all. 0 switches the limit off. Each needs a file descriptor.",
+    )
+    max_messages_per_second: float = Field(
+        default=10,
+        gt=0,
+        le=100_000,
+        description="Messages a second that one client may send. Cannot be switched off; set it high "
+        "instead.",
+    )
+    max_message_bytes: int = Field(
+        default=16_384,
+        ge=256,
+        le=16_777_216,
+        description="Bytes of the largest message a client may send. Cannot be switched off.",
+    )
+    handshake_timeout_s: float = Field(
+        default=10,
+        gt=0,
+        le=300,
+        description="Seconds for a connection's TLS handshake and for a request's head. Cannot be switched "
+        "off.",
+    )
+    auth_timeout_s: Annotated[float, NotBuilt("identity by token")] = Field(
+        default=10,
+        gt=0,
+        le=300,
+        description="Seconds until a client must have shown its token. Not built yet: only 10 is accepted.",
+    )
+    send_queue_bytes: int = Field(
+        default=65_536,
+        ge=1024,
+        le=1_073_741_824,
+        description="Bytes that may wait for a client that reads too slowly before its session is closed. "
+        "Prices do not pile up: the newest replaces the one that waits. Cannot be switched off.",
+    )
+    trusted_proxies: Annotated[tuple[str, ...], NotBuilt("believing a proxy")] = Field(
+        default=(),
+        description="Addresses of reverse proxies whose word on the client's address is believed. Not built "
+        "yet: only the empty list is accepted.",
+    )
+    allowed_origins: tuple[str, ...] = Field(
+        default=(),
+        description='Origins of web pages that may connect, as "https://example.org" or '
+        '"http://localhost:3000". Empty: only pages that this daemon served, and programs that send no '
+        "Origin.",
+    )
+
+
+class Heartbeat(Section):
+    """How either end notices that the line is dead."""
+
+    ping_interval_s: float = Field(
+        default=20,
+        gt=0,
+        le=3600,
+        description="Seconds between two WebSocket pings to a client. Cannot be switched off.",
+    )
+    pong_timeout_s: float = Field(
+        default=10,
+        gt=0,
+        le=3600,
+        description="Seconds a client has to answer a ping before its session is closed. Cannot be switched "
+        "off.",
+    )
+    silence_s: float = Field(
+        default=5,
+        gt=0,
+        le=3600,
+        description="After so many seconds without a message the client is sent a `heartbeat`; it may hold "
+        "the line for dead after three times that. Cannot be switched off.",
+    )
+
+
+class Auth(Section):
+    """Who may connect."""
+
+    mode: Annotated[Literal["open", "token"], NotBuilt("identity by token")] = Field(
+        default="open",
+        description='"open": everyone who reaches the port. "token": only who shows a token. Not built yet: '
+        'only "open" is accepted.',
+    )
+
+
+class Storage(Section):
+    """Where ticks and prices are kept."""
+
+    url: str = Field(
+        default="sqlite:////var/lib/aurexd/aurexd.db",
+        description="sqlite:/// and the file's path, so an absolute one makes four slashes; a relative one "
+        "starts at the working directory. Empty switches storing off: no history, the stream goes on.",
+    )
+    flush_interval_s: float = Field(
+        default=0.25,
+        gt=0,
+        le=60,
+        description="Seconds between two commits: what a power cut or kill -9 may cost at most.",
+    )
+    retention_days: float = Field(
+        default=30,
+        ge=0,
+        le=36_500,
+        description="Days that ticks and prices are kept, by the time they were received. 0 keeps them for "
+        "ever.",
+    )
+    backlog_ticks: int = Field(
+        default=100_000,
+        ge=1,
+        le=10_000_000,
+        description="Ticks that wait in memory (about 1 KB each) while the database cannot be written; "
+        "beyond that the oldest are dropped, counted and reported.",
+    )
+
+    @property
+    def path(self) -> Path | None:
+        """The database's file; None when storing is switched off."""
+        return Path(self.url.removeprefix(SQLITE_PREFIX)) if self.url else None
+
+
+class Control(Section):
+    """The socket through which the running daemon is looked at and steered."""
+
+    socket: str = Field(
+        default="/run/aurexd-control/io.aurex.Control",
+        description="Path of the Unix socket; empty switches it off. Not built yet: accepted, and nothing "
+        "listens.",
+    )
+
+
+class Log(Section):
+    """What the daemon tells about itself, on standard error. Tokens and passwords are taken out."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info",
+        description='The least severe that is written. "error": a person must look; "warning": the daemon '
+        'coped; "info": a life began or ended; "debug": each message. Cannot be switched off.',
+    )
+    format: Literal["auto", "console", "json"] = Field(
+        default="auto",
+        description='"console": for people. "json": one JSON document a line. "auto": console on a '
+        "terminal, else json.",
+    )
+
+
+class Symbol(Section):
+    """One [symbols.NAME] table. NAME is yours to choose: 2 to 16 capital letters and digits, as XAUUSD."""
+
+    instrument: Instrument = Field(
+        description="What is quoted: spot, future, token (a coin backed by gold), fix (a benchmark price) "
+        "or test. A source that quotes something else is refused: their prices differ by far more than "
+        "their spread."
+    )
+    decimals: int = Field(
+        default=2, ge=0, le=8, description="Digits after the point that prices are rounded to."
+    )
+    calendar: Literal["metals", "always"] = Field(
+        default="metals",
+        description='When the market is open: "metals" (Sunday evening to Friday evening in New York, with '
+        'a break each day) or "always". Not built yet: accepted, and the market always counts as open.',
+    )
+    default: bool = Field(
+        default=False,
+        description="Whether a client that asks for nothing gets this symbol. When no symbol says true, all "
+        "are sent.",
+    )
+
+
+class Config(Section):
+    """The whole configuration. Made by `load.load`, which also judges it as a whole."""
+
+    realtime: Realtime = Realtime()
+    listen: Listen = Listen()
+    tls: Tls = Tls()
+    limits: Limits = Limits()
+    heartbeat: Heartbeat = Heartbeat()
+    auth: Auth = Auth()
+    storage: Storage = Storage()
+    control: Control = Control()
+    log: Log = Log()
+    symbols: dict[str, Symbol] = {}
+    """By name, in the file's order."""
+    sources: tuple[SerializeAsAny[SourceSettings], ...] = ()
+    """Each of its provider's own `Settings`, in the file's order."""
+
+    @property
+    def default_symbols(self) -> tuple[str, ...]:
+        """What a client that asks for nothing is sent: the symbols that say so, or else all."""
+        marked = tuple(name for name, symbol in self.symbols.items() if symbol.default)
+        return marked or tuple(self.symbols)
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """The tokens and passwords in it, which nobody must ever read."""
+        values = [
+            getattr(source, key)
+            for source in self.sources
+            for key in type(source).model_fields
+            if is_secret_name(key)
+        ]
+        return tuple(str(v.get_secret_value() if isinstance(v, SecretStr) else v) for v in values if v)
+
+
+SECTIONS: dict[str, type[Section]] = {
+    name: field.annotation
+    for name, field in Config.model_fields.items()
+    if isinstance(field.annotation, type) and issubclass(field.annotation, Section)
+}
+"""The tables of fixed keys: all but symbols and sources."""

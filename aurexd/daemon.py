@@ -1,0 +1,308 @@
+"""The map in code: what the daemon is made of, in which order it starts, and how it stops.
+
+What others lean on starts first: store, persister, hub, aggregator, sources, and then the port. It stops the other
+way round along the data's way, so that each stage drains into the next and nothing in flight is lost.
+"""
+
+from __future__ import annotations
+
+import functools
+import gc
+import random
+import signal
+import ssl
+from typing import Any
+
+import pykka
+import structlog
+import trio
+
+from aurexd import __version__
+from aurexd.actors.aggregator import Aggregator, SymbolRules
+from aurexd.actors.hub import Hub
+from aurexd.actors.messages import GetSource, Recorded, SourceState, SourceStatus
+from aurexd.actors.persister import Persister, StoreWorker
+from aurexd.actors.source import Source
+from aurexd.actors.supervisor import ChildSpec, OnExhausted, Strategy, Supervisor
+from aurexd.actors.trio_actor import ask
+from aurexd.backlog import Backlog
+from aurexd.backoff import Backoff
+from aurexd.clock import Clock, SystemClock
+from aurexd.config import Config
+from aurexd.errors import ConfigError, Problem
+from aurexd.selection import Candidate, Selection
+from aurexd.server.api import Api
+from aurexd.server.http import HttpServer
+from aurexd.server.port import Port, bind
+from aurexd.server.websocket import WebSocketServer
+from aurexd.sources import provider_class
+from aurexd.sources.base import Provider, SourceSettings, Subscription
+
+log = structlog.get_logger(__name__)
+
+RETURN_AFTER_S = 10.0
+"""A lost source carries the price again after it has been fresh for this long: a flapping one would be a price that
+jumps back and forth."""
+
+SESSIONS_CLOSE_S = 8.0
+"""How long clients may take to close when the daemon stops: a little more than one closing handshake."""
+
+STORE_STOP_S = 15.0
+"""What the persister and the database each may take to finish: one append at its deadline, and room."""
+
+CORE_RESTARTS = Backoff(floor_s=0.0, base_s=0.1, cap_s=1.0)
+SOURCE_RESTARTS = Backoff(floor_s=1.0, base_s=1.0, cap_s=60.0)
+
+
+class Daemon:
+    """One run of aurexd. `run` is the whole life; the rest is there for tests and for the routes."""
+
+    def __init__(self, config: Config, *, clock: Clock | None = None, rng: random.Random | None = None) -> None:
+        self._config = config
+        self._clock = clock or SystemClock()
+        self._rng = rng or random.Random()
+        self._started_at = trio.current_time()
+        self._stop = trio.Event()
+        self.phase = "starting"
+        self._providers = [
+            provider_class(settings.type)(settings, update_interval_s=config.realtime.update_interval_s)
+            for settings in config.sources
+        ]
+        self._storage = self._storage_supervisor()
+        self._sources = self._source_supervisor()
+        self._core = self._core_supervisor()
+        self.port = self._make_port()
+
+    @property
+    def uptime_s(self) -> float:
+        """Seconds since the start."""
+        return trio.current_time() - self._started_at
+
+    def stop(self) -> None:
+        """Ask the daemon to stop in order."""
+        self._stop.set()
+
+    async def run(self, *, task_status: trio.TaskStatus[Daemon] = trio.TASK_STATUS_IGNORED) -> None:
+        """Start, serve until `stop()`, and stop in order.
+
+        Raises:
+            SupervisionError: a core actor kept dying.
+
+        """
+        async with trio.open_nursery() as nursery:
+            await nursery.start(self._core.run)
+            await nursery.start(self.port.serve)
+            self.phase = "serving"
+            # What lives now lives for good: the collector need not look at it again with every thousand clients.
+            gc.collect()
+            gc.freeze()
+            log.info("daemon_started", version=__version__, port=self.port.port)
+            task_status.started(self)
+            await self._stop.wait()
+            self.phase = "draining"
+            log.info("daemon_stopping")
+            self.port.stop_accepting()
+            self._core.stop()
+            nursery.cancel_scope.deadline = trio.current_time() + self._core.shutdown_s + SESSIONS_CLOSE_S
+        log.info("daemon_stopped", uptime_s=round(self.uptime_s, 1))
+
+    # --- the parts, in the order they start ---
+
+    def _core_supervisor(self) -> Supervisor:
+        """rest_for_one: when an actor dies, those that feed it start afresh as well."""
+        config, clock = self._config, self._clock
+        core = Supervisor(
+            "core",
+            [
+                ChildSpec("storage", self._storage),
+                ChildSpec("hub", lambda: Hub(heartbeat=config.heartbeat, clock=clock)),
+                ChildSpec(
+                    "aggregator",
+                    lambda: Aggregator(
+                        [self._symbol_rules(name) for name in config.symbols],
+                        hub=core.address("hub"),
+                        persister=self._storage.address("persister"),
+                        clock=clock,
+                    ),
+                ),
+                ChildSpec("sources", self._sources),
+            ],
+            strategy=Strategy.REST_FOR_ONE,
+            intensity=5,
+            period_s=60.0,
+            backoff=CORE_RESTARTS,
+            rng=self._rng,
+        )
+        return core
+
+    def _storage_supervisor(self) -> Supervisor:
+        """one_for_one: the stream goes on while the database's thread or the persister starts afresh."""
+        storage = self._config.storage
+        backlog: Backlog[Recorded] = Backlog(storage.backlog_ticks)
+
+        def persister() -> Persister:
+            return Persister(
+                supervisor.address("store") if storage.url else None,
+                backlog,
+                flush_interval_s=storage.flush_interval_s,
+                retention_days=storage.retention_days,
+                clock=self._clock,
+                rng=self._rng,
+            )
+
+        store = ChildSpec("store", lambda: StoreWorker(storage.url), shutdown_s=STORE_STOP_S)
+        supervisor = Supervisor(
+            "storage",
+            [*([store] if storage.url else []), ChildSpec("persister", persister, shutdown_s=STORE_STOP_S)],
+            strategy=Strategy.ONE_FOR_ONE,
+            intensity=5,
+            period_s=60.0,
+            backoff=CORE_RESTARTS,
+            rng=self._rng,
+        )
+        return supervisor
+
+    def _symbol_rules(self, name: str) -> SymbolRules:
+        symbol = self._config.symbols[name]
+        candidates = [
+            Candidate(
+                source=provider.settings.name,
+                priority=provider.settings.priority,
+                stale_after_s=provider.settings.stale_after_s or provider.traits.stale_after_s,
+                known_delay_s=provider.traits.known_delay_s,
+            )
+            for provider in self._providers
+            if name in provider.settings.symbols
+        ]
+        return SymbolRules(
+            symbol=name,
+            instrument=symbol.instrument,
+            decimals=symbol.decimals,
+            default=name in self._config.default_symbols,
+            selection=Selection(candidates, return_after_s=RETURN_AFTER_S),
+        )
+
+    def _source_supervisor(self) -> Supervisor:
+        """one_for_one: a source that keeps dying is parked, and the others carry the price."""
+        return Supervisor(
+            "sources",
+            [
+                ChildSpec(provider.settings.name, functools.partial(self._source, provider))
+                for provider in self._providers
+            ],
+            strategy=Strategy.ONE_FOR_ONE,
+            intensity=5,
+            period_s=300.0,
+            backoff=SOURCE_RESTARTS,
+            rng=self._rng,
+            on_exhausted=OnExhausted.PARK,
+        )
+
+    def _source(self, provider: Provider[Any]) -> Source:
+        settings: SourceSettings = provider.settings
+        symbols = self._config.symbols
+        subscriptions = tuple(
+            Subscription(
+                symbol=symbol, code=code, instrument=symbols[symbol].instrument, decimals=symbols[symbol].decimals
+            )
+            for symbol, code in settings.symbols.items()
+        )
+        return Source(
+            provider,
+            subscriptions,
+            self._core.address("aggregator"),
+            clock=self._clock,
+            rng=random.Random(self._rng.getrandbits(64)),
+        )
+
+    def _make_port(self) -> Port:
+        config, hub = self._config, self._core.address("hub")
+        websocket = WebSocketServer(
+            hub=hub,
+            symbols=frozenset(config.symbols),
+            default_symbols=config.default_symbols,
+            limits=config.limits,
+            heartbeat=config.heartbeat,
+            clock=self._clock,
+        )
+        api = Api(
+            aggregator=self._core.address("aggregator"),
+            hub=hub,
+            persister=self._storage.address("persister"),
+            sources=self.sources,
+            lifecycle=self,
+            clock=self._clock,
+        )
+        return Port(
+            bind(config.listen.address, config.listen.port),
+            tls=server_tls(config),
+            handshake_timeout_s=config.limits.handshake_timeout_s,
+            websocket=websocket.serve,
+            http=HttpServer(api.app).serve,
+        )
+
+    # --- questions from the edge ---
+
+    async def sources(self) -> list[SourceStatus]:
+        """How every source is, in configuration order; one whose actor was given up is `parked`."""
+        supervised = {child.name: child for child in self._sources.children()}
+        statuses = []
+        for provider in self._providers:
+            settings = provider.settings
+            try:
+                statuses.append(await ask(self._sources.address(settings.name), GetSource(), timeout_s=1.0))
+            except (pykka.ActorDeadError, trio.TooSlowError):
+                child = supervised[settings.name]
+                statuses.append(
+                    SourceStatus(
+                        name=settings.name,
+                        type=settings.type,
+                        priority=settings.priority,
+                        symbols=settings.symbols,
+                        instruments={name: self._config.symbols[name].instrument for name in settings.symbols},
+                        state=SourceState.PARKED,
+                        since=self._clock.now(),
+                        failures=child.restarts,
+                        last_error=child.last_error,
+                    )
+                )
+        return statuses
+
+
+def server_tls(config: Config) -> ssl.SSLContext | None:
+    """The context clients are served with, or None for plain connections.
+
+    Raises:
+        ConfigError: the certificate and the key cannot be used together.
+
+    """
+    if not config.tls.certificate:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    # Over h2, browsers would open their WebSocket inside h2 (RFC 8441), which nobody here speaks.
+    context.set_alpn_protocols(["http/1.1"])
+    try:
+        context.load_cert_chain(config.tls.certificate, config.tls.private_key)
+    except (OSError, ssl.SSLError) as error:
+        problem = Problem("tls", f"the certificate and the key cannot be used: {error}", "check that they belong together")
+        raise ConfigError([problem]) from error
+    return context
+
+
+async def run_daemon(config: Config) -> None:
+    """Run the daemon until SIGTERM or SIGINT. A second signal ends it at once."""
+    daemon = Daemon(config)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(_stop_on_signal, daemon)
+        await daemon.run()
+        nursery.cancel_scope.cancel()
+
+
+async def _stop_on_signal(daemon: Daemon, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        task_status.started()
+        async for number in signals:
+            log.info("signal_received", signal=signal.Signals(number).name)
+            daemon.stop()
+            break

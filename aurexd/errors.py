@@ -1,0 +1,95 @@
+"""Every error aurexd raises on purpose, by whose fault it is.
+
+AurexError
+├── ConfigError          the operator's: the configuration cannot be used; carries every problem found
+├── ProtocolError        a client's: a message that breaks docs/protocol.md
+├── ListenError          the operator's or the machine's: the address cannot be bound
+├── FeedError            a provider's: its connection, its answer or its refusal
+├── StoreError           the database's: it cannot be opened, read or written now
+├── InboxFullError       ours: an actor's inbox is full and the caller chose not to wait
+└── SupervisionError     ours: an actor kept dying and its supervisor's budget is spent
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class AurexError(Exception):
+    """The root: whoever catches this catches all that aurexd raises on purpose."""
+
+
+class Problem(NamedTuple):
+    """One thing wrong with a configuration."""
+
+    path: str
+    """Where, as the operator would write it: `sources.alltick.symbols.XAUUSD`; empty for a whole file."""
+    message: str
+    """What is wrong."""
+    suggestion: str = ""
+    """What to write instead; empty when there is nothing better to say than the message."""
+    origin: str = ""
+    """The other file, or the environment's variable, that says so; empty for the main file."""
+
+    def __str__(self) -> str:
+        where = ": ".join(part for part in (self.origin, self.path, self.message) if part)
+        return where + (f" — {self.suggestion}" if self.suggestion else "")
+
+
+class ConfigError(AurexError):
+    """The configuration cannot be used. `problems` holds all of them, in the file's order."""
+
+    def __init__(self, problems: list[Problem], file: str = "") -> None:
+        super().__init__(problems, file)
+        self.problems = problems
+        self.file = file
+
+    def __str__(self) -> str:
+        head = f"{self.file or 'configuration'}: {len(self.problems)} problem{'s'[: len(self.problems) != 1]}"
+        return "\n".join([head, *(f"  {problem}" for problem in self.problems)])
+
+
+class ProtocolError(AurexError):
+    """A client broke the protocol. `code` is one of `aurexd.protocol.codes.ErrorCode`."""
+
+    def __init__(self, code: str, message: str, request_id: str | int | None = None) -> None:
+        super().__init__(code, message, request_id)
+        self.code = code
+        self.message = message
+        self.request_id = request_id
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class ListenError(AurexError):
+    """The address cannot be bound; the message says why, and what to do."""
+
+
+class FeedError(AurexError):
+    """A provider's connection ended or could not be made.
+
+    `fatal`: trying again cannot help (a refused token, an unknown instrument): a person must act.
+    `retry_after_s`: the provider's own wish, a floor under our backoff.
+    """
+
+    def __init__(self, message: str, *, fatal: bool = False, retry_after_s: float = 0.0) -> None:
+        super().__init__(message)
+        self.fatal = fatal
+        self.retry_after_s = retry_after_s
+
+
+class StoreError(AurexError):
+    """The database cannot be used now. `permanent`: not until a person acts (a corrupt file)."""
+
+    def __init__(self, message: str, *, permanent: bool = False) -> None:
+        super().__init__(message)
+        self.permanent = permanent
+
+
+class InboxFullError(AurexError):
+    """An actor's inbox is full, and the caller asked not to wait."""
+
+
+class SupervisionError(AurexError):
+    """A supervised actor died more often than its supervisor allows."""

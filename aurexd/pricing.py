@@ -1,0 +1,47 @@
+"""How a tick becomes a price: the mid or the last, rounded to the symbol's decimals. Pure.
+
+Which tick is used is decided in `selection.py`; this room only does the arithmetic.
+"""
+
+from __future__ import annotations
+
+from decimal import ROUND_HALF_EVEN, Decimal
+
+from aurexd.market import Price, Quality, Tick
+
+
+def quantum(decimals: int) -> Decimal:
+    """The smallest step of a price with that many decimals: 2 → 0.01."""
+    return Decimal(1).scaleb(-decimals)
+
+
+def price_of(tick: Tick, quality: Quality, step: Decimal) -> Price:
+    """The price that `tick` states, rounded half to even to `step` (see `quantum`).
+
+    The mid where bid and ask are quoted, else the last price: rounding comes after the mid, so that the mid of
+    two odd quotes is not off by half a step.
+
+    Raises:
+        ValueError: the tick has neither both sides nor a last price.
+
+    """
+    bid, ask = tick.bid, tick.ask
+    if bid is not None and ask is not None:
+        close = (bid + ask) / 2
+    elif tick.last is not None:
+        close = tick.last
+    else:
+        raise ValueError(f"{tick.source}: a tick of {tick.symbol} without a price")
+    return Price(
+        symbol=tick.symbol,
+        close=close.quantize(step, ROUND_HALF_EVEN),
+        bid=None if bid is None else bid.quantize(step, ROUND_HALF_EVEN),
+        ask=None if ask is None else ask.quantize(step, ROUND_HALF_EVEN),
+        change=None,  # until the market calendar says where a session ends
+        change_pct=None,
+        source=tick.source,
+        instrument=tick.instrument,
+        quality=quality,
+        source_time=tick.source_time,
+        receive_time=tick.receive_time,
+    )

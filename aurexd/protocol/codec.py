@@ -1,0 +1,152 @@
+"""Bytes ↔ messages, and messages → WebSocket frames, in both encodings. Judges no message."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, get_args
+
+import msgspec
+from msgspec import Raw
+from wsproto.frame_protocol import FrameProtocol
+
+from aurexd.errors import ProtocolError
+from aurexd.protocol.codes import CloseCode, ErrorCode
+from aurexd.protocol.messages import ClientMessage, RequestId, ServerMessage
+
+MAX_ERROR_CHARACTERS = 300
+"""Of an error's text: it may quote what the client sent, and need not quote all of it."""
+
+CLIENT_TYPES: tuple[str, ...] = tuple(kind.__struct_config__.tag for kind in get_args(ClientMessage))
+"""Every `type` that a client may send."""
+
+# One for all sessions: a server's frames are unmasked and whole, so framing keeps no state between them.
+_framing = FrameProtocol(client=False, extensions=[])
+
+_UNREADABLE = (msgspec.DecodeError, ValueError, RecursionError)
+"""What msgspec raises for what a client may send; ValueError for text that is not Unicode."""
+
+
+class _Head(msgspec.Struct, gc=False):
+    """What there may be to read in a message that is wrong."""
+
+    type: Raw = Raw()
+    id: Raw = Raw()
+
+
+class Encoding:
+    """One of the two ways to write messages. Its two instances serve all sessions."""
+
+    __slots__ = ("_decode", "_encode", "_library", "name", "subprotocol", "text")
+
+    def __init__(self, name: str, library: Any, *, text: bool) -> None:
+        """`library` is msgspec.json or msgspec.msgpack."""
+        self.name = name
+        self.subprotocol = f"aurex.v1.{name}"
+        self.text = text
+        """Whether it travels in text frames; else in binary ones."""
+        self._library = library
+        self._encode = library.Encoder(decimal_format="number").encode
+        self._decode = library.Decoder(ClientMessage).decode
+
+    def __repr__(self) -> str:
+        return f"<Encoding {self.name}>"
+
+    def encode(self, message: ServerMessage) -> bytes:
+        """One message, unframed."""
+        payload: bytes = self._encode(message)
+        return payload
+
+    def frame(self, message: ServerMessage) -> bytes:
+        """One message as a whole WebSocket frame, the same bytes for every session of this encoding."""
+        payload: bytes = self._encode(message)
+        return bytes(_framing.send_data(payload.decode() if self.text else payload))
+
+    def decode(self, payload: str | bytes) -> ClientMessage:
+        """One message of a client: `str` is the payload of a text frame, `bytes` that of a binary one.
+
+        Raises:
+            ProtocolError: it is no message of a client; `request_id` is set where that much can be read.
+
+        """
+        if isinstance(payload, str) is not self.text:
+            right, wrong = ("text", "binary") if self.text else ("binary", "text")
+            raise ProtocolError(
+                ErrorCode.UNSUPPORTED_DATA,
+                f"{self.subprotocol} speaks in {right} frames; this is a {wrong} frame",
+            )
+        try:
+            message: ClientMessage = self._decode(payload)
+        except _UNREADABLE as error:
+            raise self._explain(payload, error) from error
+        return message
+
+    def request_id(self, payload: str | bytes) -> RequestId | None:
+        """The `id` of a client's message, and nothing else of it; None when none can be read."""
+        try:
+            head: _Head = self._library.decode(payload, type=_Head)
+        except _UNREADABLE:
+            return None
+        request_id: RequestId | None = self._part(head.id, RequestId)
+        return request_id
+
+    def _explain(self, payload: str | bytes, error: Exception) -> ProtocolError:
+        """What is wrong with a message, from what of it can be read."""
+        try:
+            head: _Head = self._library.decode(payload, type=_Head)
+        except msgspec.ValidationError as mismatch:
+            return ProtocolError(ErrorCode.INVALID_MESSAGE, f"a message is an object: {mismatch}")
+        except RecursionError:
+            return ProtocolError(ErrorCode.INVALID_MESSAGE, "nested too deeply")
+        except _UNREADABLE as fault:
+            return ProtocolError(
+                ErrorCode.INVALID_MESSAGE, f"cannot be read as {self.name}: {_clip(str(fault))}"
+            )
+        request_id: RequestId | None = self._part(head.id, RequestId)
+        name: str | None = self._part(head.type, str)
+        if name is not None and name not in CLIENT_TYPES:
+            return ProtocolError(
+                ErrorCode.UNKNOWN_TYPE,
+                f"unknown type {_clip(name, 40)!r}; there are {', '.join(CLIENT_TYPES)}",
+                request_id,
+            )
+        text = f"{name}: {error}" if name else str(error)
+        return ProtocolError(ErrorCode.INVALID_MESSAGE, _clip(text), request_id)
+
+    def _part(self, raw: Raw, kind: Any) -> Any:
+        """A part of a message; None when it is missing or of another kind."""
+        try:
+            return self._library.decode(raw, type=kind)
+        except _UNREADABLE:
+            return None
+
+
+JSON = Encoding("json", msgspec.json, text=True)
+MSGPACK = Encoding("msgpack", msgspec.msgpack, text=False)
+
+_by_subprotocol = {encoding.subprotocol: encoding for encoding in (JSON, MSGPACK)}
+
+
+def negotiate(offered: Sequence[str]) -> tuple[Encoding, str | None]:
+    """The encoding of a session and the subprotocol to select, from those that the client offered.
+
+    The first one known wins, in the client's order. None known, or none offered: JSON, and none is selected
+    (RFC 6455, 4.2.2). What else is offered, such as `aurex.token.…`, is never sent back.
+    """
+    for name in offered:
+        if name in _by_subprotocol:
+            return _by_subprotocol[name], name
+    return JSON, None
+
+
+def ping_frame(payload: bytes = b"") -> bytes:
+    """A WebSocket ping; at most 125 bytes of payload, which the client's pong repeats."""
+    return bytes(_framing.ping(payload))
+
+
+def close_frame(code: CloseCode, reason: str) -> bytes:
+    """A WebSocket close; see `codes.close_reason` for the reason."""
+    return bytes(_framing.close(code, reason))
+
+
+def _clip(text: str, limit: int = MAX_ERROR_CHARACTERS) -> str:
+    return text if len(text) <= limit else text[: limit - 1] + "…"

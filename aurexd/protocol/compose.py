@@ -1,0 +1,163 @@
+"""Makes the server's messages from what the daemon knows: prices, counts and times in, messages out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from msgspec import UNSET, UnsetType
+
+from aurexd.market import EpochUs, Instrument, Price, Quality, format_time
+from aurexd.protocol import data
+from aurexd.protocol.messages import (
+    Error,
+    GoingAway,
+    Heartbeat,
+    Pong,
+    PriceUpdate,
+    RequestId,
+    SnapshotSent,
+    Status,
+    Subscribed,
+    Unsubscribed,
+    Welcome,
+)
+
+
+def price_data(price: Price) -> data.PriceData:
+    """A price as clients see it."""
+    return data.PriceData(
+        symbol=price.symbol,
+        close=price.close,
+        change=price.change,
+        change_pct=price.change_pct,
+        timestamp=format_time(price.source_time),
+        bid=price.bid,
+        ask=price.ask,
+        source=price.source,
+        instrument=price.instrument,
+        quality=price.quality,
+    )
+
+
+def price_update(price: Price, now: EpochUs, update_count: int) -> PriceUpdate:
+    """`price_update`: a new price or, with the count that its channel has already, the snapshot."""
+    return PriceUpdate(data=price_data(price), timestamp=format_time(now), update_count=update_count)
+
+
+def status(
+    symbol: str,
+    quality: Quality,
+    source: str | None,
+    instrument: Instrument,
+    reason: str,
+    since: EpochUs,
+    now: EpochUs,
+    update_count: int,
+) -> Status:
+    """`status`: a change or, with the count that its channel has already, the snapshot."""
+    return Status(
+        data=data.StatusData(
+            symbol=symbol,
+            quality=quality,
+            source=source,
+            instrument=instrument,
+            market=data.MarketState.UNKNOWN,  # until the market calendar says
+            reason=reason,
+            since=format_time(since),
+        ),
+        timestamp=format_time(now),
+        update_count=update_count,
+    )
+
+
+def welcome(
+    session: str,
+    version: str,
+    epoch: str,
+    limits: data.LimitsData,
+    heartbeat: data.HeartbeatData,
+    now: EpochUs,
+) -> Welcome:
+    """`welcome`."""
+    time = format_time(now)
+    return Welcome(
+        data=data.WelcomeData(
+            session=session,
+            version=version,
+            epoch=epoch,
+            server_time=time,
+            heartbeat=heartbeat,
+            limits=limits,
+        ),
+        timestamp=time,
+    )
+
+
+def heartbeat(now: EpochUs) -> Heartbeat:
+    """`heartbeat`."""
+    return Heartbeat(data=data.NothingSaid(), timestamp=format_time(now))
+
+
+def going_away(reason: str, retry_after_ms: int, now: EpochUs) -> GoingAway:
+    """`going_away`; `retry_after_ms` should differ from client to client."""
+    return GoingAway(
+        data=data.GoingAwayData(reason=reason, retry_after_ms=retry_after_ms), timestamp=format_time(now)
+    )
+
+
+def subscribed(
+    request_id: RequestId | None, epoch: str, counts: Mapping[str, int], now: EpochUs
+) -> Subscribed:
+    """`subscribed`; `counts` is channel → its `update_count` now. Nothing is recovered: no rings yet."""
+    positions = {
+        channel: data.SubscribedPosition(epoch=epoch, count=count, recovered=False)
+        for channel, count in counts.items()
+    }
+    return Subscribed(
+        id=_echo(request_id), data=data.SubscribedData(channels=positions), timestamp=format_time(now)
+    )
+
+
+def unsubscribed(request_id: RequestId | None, channels: Iterable[str], now: EpochUs) -> Unsubscribed:
+    """`unsubscribed`."""
+    return Unsubscribed(
+        id=_echo(request_id),
+        data=data.UnsubscribedData(channels=list(channels)),
+        timestamp=format_time(now),
+    )
+
+
+def snapshot_sent(
+    request_id: RequestId | None, epoch: str, counts: Mapping[str, int], now: EpochUs
+) -> SnapshotSent:
+    """`snapshot_sent`; `counts` is channel → its `update_count` now."""
+    positions = {channel: data.CurrentPosition(epoch=epoch, count=count) for channel, count in counts.items()}
+    return SnapshotSent(
+        id=_echo(request_id), data=data.SnapshotSentData(channels=positions), timestamp=format_time(now)
+    )
+
+
+def pong(request_id: RequestId | None, now: EpochUs) -> Pong:
+    """`pong`."""
+    return Pong(id=_echo(request_id), data=data.NothingSaid(), timestamp=format_time(now))
+
+
+def error(
+    code: str,
+    message: str,
+    now: EpochUs,
+    *,
+    request_id: RequestId | None = None,
+    retry_after_ms: int | None = None,
+) -> Error:
+    """`error`; `code` is one of `codes.ErrorCode`."""
+    wait = UNSET if retry_after_ms is None else retry_after_ms
+    return Error(
+        id=_echo(request_id),
+        data=data.ErrorData(code=code, message=message, retry_after_ms=wait),
+        timestamp=format_time(now),
+    )
+
+
+def _echo(request_id: RequestId | None) -> RequestId | UnsetType:
+    return UNSET if request_id is None else request_id

@@ -1,0 +1,166 @@
+"""Which source carries a symbol's price: the best fresh one by priority, with hysteresis. Pure.
+
+One `Selection` per symbol, so a price never fails over across instruments. Time is the event loop's, in seconds,
+passed in: `now` never goes backwards. Who is told what stands in `actors/aggregator.py`.
+
+The rules:
+
+1. A source is *fresh* while its newest tick is younger than its `stale_after_s`, counted from its arrival here. A
+   tick that was already too old when it arrived (a frozen feed replaying its last quote) makes nobody fresh.
+2. While the carrier is fresh it keeps the price, unless a source of better priority is fresh: at once if that one
+   has never been lost, else after it has been fresh for `return_after_s` without a gap.
+3. When the carrier is no longer fresh, the best fresh source takes over at once.
+4. When nobody is fresh, the last carrier keeps the symbol and the quality is stale.
+"""
+
+from __future__ import annotations
+
+import math
+
+import msgspec
+
+from aurexd.market import SECOND_US, Quality, Tick
+
+CLOCK_TOLERANCE_S = 60.0
+"""A live source's time may differ from ours by this much before its price counts as delayed: clocks are not exact,
+and calling a good price delayed because of a wrong clock helps nobody."""
+
+
+class Candidate(msgspec.Struct):
+    """One source of the symbol and what was last heard from it."""
+
+    source: str
+    priority: int
+    stale_after_s: float
+    known_delay_s: float = 0.0
+    tick: Tick | None = None
+    stale_at: float = -math.inf
+    """Loop time at which its price goes stale."""
+    fresh_since: float = math.inf
+    lost: bool = False
+    """It went stale once: a return has to prove itself."""
+
+    def is_fresh(self, now: float) -> bool:
+        return now < self.stale_at
+
+    def observe(self, tick: Tick, now: float) -> None:
+        was_fresh = self.is_fresh(now)
+        self.tick = tick
+        if not tick.simulated and self._lag_s(tick) > self.known_delay_s + max(self.stale_after_s, CLOCK_TOLERANCE_S):
+            self.stale_at = -math.inf
+        else:
+            self.stale_at = now + self.stale_after_s
+            if not was_fresh:
+                self.lost = self.lost or self.fresh_since < math.inf
+                self.fresh_since = now
+
+    def quality(self) -> Quality:
+        """How far its price can be trusted while it is fresh."""
+        assert self.tick is not None
+        if self.tick.simulated:
+            return Quality.SIMULATED
+        late = self._lag_s(self.tick) > CLOCK_TOLERANCE_S
+        return Quality.DELAYED if self.known_delay_s or late else Quality.LIVE
+
+    @staticmethod
+    def _lag_s(tick: Tick) -> float:
+        return (tick.receive_time - tick.source_time) / SECOND_US
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """What follows from a tick or from time passing."""
+
+    publish: Tick | None
+    """The tick that is the symbol's price now; None when the price did not move."""
+    changed: bool
+    """The carrier or the quality is another than before."""
+    reason: str = ""
+    """Why it changed, for people."""
+
+
+NOTHING = Verdict(publish=None, changed=False)
+
+
+class Selection:
+    """The choice among one symbol's sources."""
+
+    def __init__(self, candidates: list[Candidate], *, return_after_s: float) -> None:
+        """`candidates` in configuration order: of equal priorities the earlier is better."""
+        self._candidates = {c.source: c for c in candidates}
+        self._ranked = sorted(candidates, key=lambda c: c.priority)  # stable: configuration order breaks ties
+        self._return_after_s = return_after_s
+        self._carrier: Candidate | None = None
+        self.quality = Quality.STALE
+        self.reason = "no source has delivered a price yet"
+
+    @property
+    def carrier(self) -> str | None:
+        """The source whose price this is; None while nobody ever delivered one."""
+        return self._carrier.source if self._carrier else None
+
+    def observe(self, tick: Tick, now: float) -> Verdict:
+        """A source delivered `tick`.
+
+        Raises:
+            KeyError: the tick's source does not serve this symbol.
+
+        """
+        self._candidates[tick.source].observe(tick, now)
+        return self._judge(now, tick)
+
+    def elapse(self, now: float) -> Verdict:
+        """Time passed; to be called at `next_change()`, harmless at any other time."""
+        return self._judge(now, None)
+
+    def next_change(self, now: float) -> float:
+        """Loop time before which nothing changes without a tick; later than `now`, `inf` when only a tick can."""
+        carrier = self._carrier
+        if carrier is None or not carrier.is_fresh(now):
+            return math.inf
+        returning = [
+            c.fresh_since + self._return_after_s
+            for c in self._ranked
+            if c.priority < carrier.priority and c.is_fresh(now) and c.fresh_since + self._return_after_s > now
+        ]
+        return min([carrier.stale_at, *returning])
+
+    def _judge(self, now: float, tick: Tick | None) -> Verdict:
+        before, quality_before = self._carrier, self.quality
+        carrier = self._choose(now)
+        if carrier is None:  # nobody has ever been fresh
+            return NOTHING
+        fresh = carrier.is_fresh(now)
+        self._carrier = carrier
+        self.quality = carrier.quality() if fresh else Quality.STALE
+        changed = carrier is not before or self.quality is not quality_before
+        if changed:
+            self.reason = self._explain(before, now)
+        if carrier is not before:
+            return Verdict(carrier.tick, changed=True, reason=self.reason)
+        publish = tick if fresh and tick is carrier.tick else None
+        if not changed and publish is None:
+            return NOTHING
+        return Verdict(publish, changed, self.reason if changed else "")
+
+    def _choose(self, now: float) -> Candidate | None:
+        carrier = self._carrier
+        if carrier is None or not carrier.is_fresh(now):
+            return next((c for c in self._ranked if c.is_fresh(now)), carrier)
+        for candidate in self._ranked:
+            if candidate.priority >= carrier.priority:
+                break
+            proven = not candidate.lost or now - candidate.fresh_since >= self._return_after_s
+            if candidate.is_fresh(now) and proven:
+                return candidate
+        return carrier
+
+    def _explain(self, before: Candidate | None, now: float) -> str:
+        carrier = self._carrier
+        assert carrier is not None
+        if self.quality is Quality.STALE:
+            return f"{carrier.source}: no fresh price for {carrier.stale_after_s:g} s, and no other source is fresh"
+        if before is None or before is carrier:
+            return f"{carrier.source} carries the price"
+        if not before.is_fresh(now):
+            return f"{before.source}: no fresh price for {before.stale_after_s:g} s; {carrier.source} carries the price"
+        return f"{carrier.source} is back and has the better priority"

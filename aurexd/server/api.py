@@ -1,0 +1,328 @@
+"""What the port answers over HTTP: the routes of `/api/v1`, health, and the page. Asks the actors, decides nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.resources
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+import msgspec
+import pykka
+import trio
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from aurexd import __version__
+from aurexd.actors.messages import (
+    GetHistory,
+    GetStats,
+    GetStore,
+    GetSymbol,
+    GetSymbols,
+    PriceRow,
+    SourceStatus,
+    SymbolState,
+)
+from aurexd.actors.trio_actor import ask
+from aurexd.clock import Clock
+from aurexd.errors import StoreError
+from aurexd.market import SECOND_US, EpochUs, Price, format_time, parse_time
+from aurexd.protocol import compose
+from aurexd.protocol.schema import asyncapi_document
+from aurexd.server.openapi import openapi_document
+
+ASK_S = 2.0
+"""An actor that does not answer within this is in trouble, and the client is told so."""
+
+HISTORY_LIMIT = 1000
+HISTORY_LIMIT_MAX = 10_000
+HISTORY_HOURS = 24.0
+
+PAGE_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
+    ),
+    "Cache-Control": "no-cache",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
+
+PAGE_FILES = {
+    "index.html": "text/html",
+    "page.css": "text/css",
+    "page.js": "text/javascript",
+}
+
+_encode = msgspec.json.Encoder(decimal_format="number").encode
+
+
+class Lifecycle(Protocol):
+    """What the daemon knows of itself."""
+
+    @property
+    def phase(self) -> str:
+        """`starting`, `serving` or `draining`."""
+
+    @property
+    def uptime_s(self) -> float:
+        """Seconds since the start."""
+
+
+class Api:
+    """The HTTP application; `app` is ASGI."""
+
+    def __init__(
+        self,
+        *,
+        aggregator: pykka.ActorRef[Any],
+        hub: pykka.ActorRef[Any],
+        persister: pykka.ActorRef[Any],
+        sources: Callable[[], Awaitable[list[SourceStatus]]],
+        lifecycle: Lifecycle,
+        clock: Clock,
+    ) -> None:
+        self._aggregator = aggregator
+        self._hub = hub
+        self._persister = persister
+        self._sources = sources
+        self._lifecycle = lifecycle
+        self._clock = clock
+        page = importlib.resources.files("aurexd") / "page"
+        self._page = {name: (page / name).read_bytes() for name in PAGE_FILES}
+        self.app = Starlette(
+            routes=[
+                Route("/", self.index),
+                Route("/page/{name}", self.page_file),
+                Route("/healthz", self.healthz),
+                Route("/readyz", self.readyz),
+                Route("/api/v1/prices/latest", self.latest),
+                Route("/api/v1/prices/history", self.history),
+                Route("/api/v1/sources", self.sources),
+                Route("/api/v1/ws/stats", self.stats),
+                Route("/api/v1/ws/stream", self.stream),
+                Route("/api/v1/openapi.json", self.openapi),
+                Route("/api/v1/asyncapi.json", self.asyncapi),
+            ],
+            exception_handlers={HTTPException: _error, trio.TooSlowError: _busy, pykka.ActorDeadError: _busy},
+        )
+
+    # --- prices ---
+
+    async def latest(self, request: Request) -> Response:
+        """The newest price of one symbol, with the quality it has now."""
+        state = await self._symbol(request)
+        if state.price is None:
+            raise HTTPException(503, f"{state.symbol} has no price yet: {state.status_reason}")
+        return _json(_latest(state.price, self._clock.now()))
+
+    async def history(self, request: Request) -> Response:
+        """The stored prices of one symbol, oldest first."""
+        query = request.query_params
+        interval = query.get("interval", "tick")
+        if interval != "tick":
+            raise HTTPException(400, f"interval: {interval!r} is not served by this release — use interval=tick")
+        state = await self._symbol(request)
+        now = self._clock.now()
+        limit = _number(query, "limit", HISTORY_LIMIT, 1, HISTORY_LIMIT_MAX)
+        end = _time(query, "to", EpochUs(now + 1))
+        hours = _number(query, "hours", HISTORY_HOURS, 0.0, 24.0 * 3660)
+        start = _time(query, "from", EpochUs(end - int(hours * 3600 * SECOND_US)))
+        question = GetHistory(symbol=state.symbol, start=start, end=end, limit=int(limit))
+        try:
+            rows = await ask(self._persister, question, timeout_s=10.0)
+        except StoreError as error:
+            raise HTTPException(503, f"history is not available: {error}") from error
+        body = _encode(
+            {
+                "symbol": state.symbol,
+                "interval": interval,
+                "from": format_time(start),
+                "to": format_time(end),
+                "prices": [_row(row) for row in rows],
+            }
+        )
+        etag = f'"{hashlib.blake2b(_encode([_row(row) for row in rows]), digest_size=12).hexdigest()}"'
+        headers = {"ETag": etag, "Cache-Control": "no-cache"}
+        if etag in [tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")]:
+            return Response(status_code=304, headers=headers)
+        return Response(body, media_type="application/json", headers=headers)
+
+    async def _symbol(self, request: Request) -> SymbolState:
+        """The symbol that was asked for, or the first default one."""
+        name = request.query_params.get("symbol")
+        states = await ask(self._aggregator, GetSymbols(), timeout_s=ASK_S)
+        if name is None:
+            return next((state for state in states if state.default), states[0])
+        state = await ask(self._aggregator, GetSymbol(symbol=name), timeout_s=ASK_S)
+        if state is None:
+            raise HTTPException(404, f"no symbol {name!r}; there are {', '.join(s.symbol for s in states)}")
+        return state
+
+    # --- the daemon ---
+
+    async def sources(self, _request: Request) -> Response:
+        """Every source: its state, why it failed, when it tries again; and each symbol's carrier."""
+        states = await ask(self._aggregator, GetSymbols(), timeout_s=ASK_S)
+        return _json(
+            {
+                "sources": [_source(status) for status in await self._sources()],
+                "symbols": [
+                    {
+                        "symbol": state.symbol,
+                        "instrument": state.instrument,
+                        "decimals": state.decimals,
+                        "default": state.default,
+                        "quality": state.quality,
+                        "source": state.source,
+                        "reason": state.status_reason,
+                        "since": format_time(state.status_time),
+                    }
+                    for state in states
+                ],
+            }
+        )
+
+    async def stats(self, _request: Request) -> Response:
+        """How many clients, how many messages."""
+        stats = await ask(self._hub, GetStats(), timeout_s=ASK_S)
+        now = self._clock.now()
+        return _json(
+            {
+                "active_connections": stats.active_connections,
+                "connections": stats.connections,
+                "messages_sent": stats.messages_sent,
+                "update_count": stats.update_count,
+                "epoch": stats.epoch,
+                "channels": stats.channels,
+                "last_price": {symbol: _latest(price, now) for symbol, price in stats.last_price.items()},
+            }
+        )
+
+    async def healthz(self, _request: Request) -> Response:
+        """200 while the core actors answer."""
+        await ask(self._hub, GetStats(), timeout_s=ASK_S)
+        await ask(self._aggregator, GetSymbols(), timeout_s=ASK_S)
+        return _json({"status": "ok", "version": __version__, "uptime_s": round(self._lifecycle.uptime_s, 1)})
+
+    async def readyz(self, _request: Request) -> Response:
+        """200 while clients can be served; how fresh the prices are, and whether they are stored, is in the body."""
+        states = await ask(self._aggregator, GetSymbols(), timeout_s=ASK_S)
+        store = await ask(self._persister, GetStore(), timeout_s=ASK_S)
+        phase = self._lifecycle.phase
+        body = {
+            "ready": phase == "serving",
+            "phase": phase,
+            "symbols": {s.symbol: {"quality": s.quality, "source": s.source, "reason": s.status_reason} for s in states},
+            "store": {
+                "state": store.state,
+                "reason": store.reason,
+                "stored": store.stored,
+                "waiting": store.waiting,
+                "dropped": store.dropped,
+            },
+        }
+        return _json(body, 200 if phase == "serving" else 503)
+
+    # --- documents ---
+
+    async def index(self, _request: Request) -> Response:
+        """The page that shows the live price."""
+        return Response(self._page["index.html"], media_type="text/html", headers=PAGE_HEADERS)
+
+    async def page_file(self, request: Request) -> Response:
+        """What the page loads."""
+        name = request.path_params["name"]
+        if name not in self._page:
+            raise HTTPException(404, f"the page has no file {name!r}")
+        return Response(self._page[name], media_type=PAGE_FILES[name], headers=PAGE_HEADERS)
+
+    async def stream(self, _request: Request) -> Response:
+        """Not a WebSocket request, or not a good one."""
+        raise HTTPException(
+            426,
+            "this is a WebSocket: connect to it as ws:// or wss://",
+            headers={"Upgrade": "websocket", "Connection": "Upgrade"},
+        )
+
+    async def openapi(self, _request: Request) -> Response:
+        """This interface, described."""
+        return _json(openapi_document())
+
+    async def asyncapi(self, _request: Request) -> Response:
+        """The WebSocket's messages, described."""
+        return _json(asyncapi_document())
+
+
+def _latest(price: Price, now: EpochUs) -> dict[str, Any]:
+    return {
+        **msgspec.structs.asdict(compose.price_data(price)),
+        "received": format_time(price.receive_time),
+        "age_ms": (now - price.receive_time) // 1000,
+    }
+
+
+def _row(row: PriceRow) -> dict[str, Any]:
+    return {
+        "close": row.close,
+        "bid": row.bid,
+        "ask": row.ask,
+        "source": row.source,
+        "quality": row.quality,
+        "timestamp": format_time(row.source_time),
+        "received": format_time(row.receive_time),
+    }
+
+
+def _source(status: SourceStatus) -> dict[str, Any]:
+    fields = msgspec.structs.asdict(status)
+    for name in ("since", "last_tick", "next_attempt"):
+        if fields[name] is not None:
+            fields[name] = format_time(fields[name])
+    return fields
+
+
+def _number(query: Any, name: str, default: float, least: float, most: float) -> float:
+    text = query.get(name)
+    if text is None:
+        return default
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not least <= value <= most:
+        raise HTTPException(400, f"{name}: expected a number from {least:g} to {most:g}, got {text!r}")
+    return value
+
+
+def _time(query: Any, name: str, default: EpochUs) -> EpochUs:
+    text = query.get(name)
+    if text is None:
+        return default
+    try:
+        return parse_time(text)
+    except ValueError as error:
+        raise HTTPException(400, f"{name}: expected a time such as 2025-10-27T12:00:00Z, got {text!r}") from error
+
+
+def _json(body: Any, status: int = 200) -> Response:
+    return Response(_encode(body), status, media_type="application/json", headers={"Cache-Control": "no-store"})
+
+
+async def _error(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    body = {"error": {"status": error.status_code, "message": error.detail}}
+    return Response(
+        _encode(body),
+        error.status_code,
+        media_type="application/json",
+        headers={"Cache-Control": "no-store", **(error.headers or {})},
+    )
+
+
+async def _busy(request: Request, _error_: Exception) -> Response:
+    return await _error(request, HTTPException(503, "the daemon did not answer in time; its log says why"))

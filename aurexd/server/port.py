@@ -1,0 +1,229 @@
+"""The shared port: accepts connections, reads each one's first request, and hands it to WebSocket or HTTP.
+
+The seam is docs/adr/0005: the head is read once, bounded in size and time, and put back in front of the stream, so
+that neither side needs to know of the other. HTTP closes after each answer; an upgrade therefore always comes as a
+connection's first request, also behind proxies that keep connections alive.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import ssl
+from collections.abc import Awaitable, Callable
+
+import h11
+import msgspec
+import structlog
+import trio
+
+from aurexd.errors import ListenError
+from aurexd.server.stream import ClientStream
+
+log = structlog.get_logger(__name__)
+
+HEAD_BYTES = 16384
+"""A request head larger than this is refused; nginx and h11 allow about as much."""
+
+STREAM_PATH = b"/api/v1/ws/stream"
+
+BACKLOG = 4096
+"""Connections the kernel holds for us while the loop is busy; capped by net.core.somaxconn (4096 on Linux)."""
+
+SEND_BUFFER_BYTES = 65536
+"""What the kernel may hold for one client. Small on purpose: what waits there is old and cannot be conflated.
+Linux doubles it for its own bookkeeping."""
+
+EXHAUSTED_PAUSE_S = 0.1
+"""How long to stop accepting when the process is out of file descriptors or memory."""
+
+
+
+class Upgrade(msgspec.Struct, frozen=True, gc=False):
+    """What of a WebSocket request is still wanted once the session runs; the rest is let go."""
+
+    address: str
+    origin: str | None
+    host: str
+    subprotocols: tuple[str, ...]
+
+
+ServeWebSocket = Callable[[ClientStream, Upgrade], Awaitable[None]]
+ServeHttp = Callable[[ClientStream], Awaitable[None]]
+
+
+def bind(address: str, port: int) -> list[socket.socket]:
+    """Listening sockets for the address, which may be a name such as `localhost` and then means all of its addresses.
+
+    Raises:
+        ListenError: the address cannot be bound; the message says why and what to do.
+
+    """
+    try:
+        infos = socket.getaddrinfo(address or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except socket.gaierror as error:
+        raise ListenError(f"listen.address: {address!r} is not an address of this machine ({error.strerror})") from error
+    listeners: list[socket.socket] = []
+    for family, kind, protocol, _, sockaddr in dict.fromkeys(infos):
+        try:
+            listeners.append(_bind_one(family, kind, protocol, sockaddr, listeners))
+        except OSError as error:
+            if error.errno == errno.EAFNOSUPPORT or (error.errno == errno.EADDRNOTAVAIL and listeners):
+                continue  # `localhost` has an IPv6 address on machines without IPv6
+            for listener in listeners:
+                listener.close()
+            raise ListenError(_explain(error, address, port)) from error
+    return listeners
+
+
+def _bind_one(
+    family: int, kind: int, protocol: int, sockaddr: tuple[object, ...], bound: list[socket.socket]
+) -> socket.socket:
+    listener = socket.socket(family, kind, protocol)
+    try:
+        listener.setblocking(False)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # Accepted sockets inherit both of these, which saves two system calls a connection.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        host, port, *rest = sockaddr
+        if port == 0 and bound:  # one free port, the same for all addresses
+            port = bound[0].getsockname()[1]
+        listener.bind((host, port, *rest))
+        listener.listen(BACKLOG)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def _explain(error: OSError, address: str, port: int) -> str:
+    where = f"listen: cannot bind {address}:{port}"
+    match error.errno:
+        case errno.EADDRINUSE:
+            return f"{where}: another process uses it — stop that one (ss -ltnp shows it) or set listen.port"
+        case errno.EACCES:
+            return f"{where}: ports below 1024 need CAP_NET_BIND_SERVICE — set listen.port to 1024 or more"
+        case errno.EADDRNOTAVAIL:
+            return f"{where}: this machine has no such address — set listen.address"
+        case _:
+            return f"{where}: {error.strerror}"
+
+
+class Port:
+    """Accepts clients on listening sockets until told to stop."""
+
+    def __init__(
+        self,
+        listeners: list[socket.socket],
+        *,
+        tls: ssl.SSLContext | None,
+        handshake_timeout_s: float,
+        websocket: ServeWebSocket,
+        http: ServeHttp,
+    ) -> None:
+        self._listeners = listeners
+        self._tls = tls
+        self._handshake_timeout_s = handshake_timeout_s
+        self._websocket = websocket
+        self._http = http
+        self._accepting = trio.CancelScope()
+
+    @property
+    def port(self) -> int:
+        """The port that is really bound: the configured one, or a free one when that was 0."""
+        number: int = self._listeners[0].getsockname()[1]
+        return number
+
+    async def serve(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Serve until cancelled; after `stop_accepting`, until the last client has gone. Closes the listeners."""
+        async with trio.open_nursery() as clients:
+            try:
+                with self._accepting:
+                    async with trio.open_nursery() as acceptors:
+                        for listener in self._listeners:
+                            acceptors.start_soon(self._accept, listener, clients)
+                        task_status.started()
+            finally:
+                for listener in self._listeners:
+                    listener.close()
+
+    def stop_accepting(self) -> None:
+        """Refuse new connections; those that are there stay."""
+        self._accepting.cancel()
+
+    async def _accept(self, listener: socket.socket, clients: trio.Nursery) -> None:
+        while True:
+            try:
+                client, address = listener.accept()
+            except (BlockingIOError, InterruptedError):
+                await trio.lowlevel.wait_readable(listener)
+                continue
+            except OSError as error:
+                if error.errno in {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}:
+                    log.error("accept_paused", reason=error.strerror, advice="raise LimitNOFILE or limit clients")
+                    await trio.sleep(EXHAUSTED_PAUSE_S)
+                # else the client gave up before it was accepted: nothing of ours
+                continue
+            client.setblocking(False)
+            clients.start_soon(self._serve_client, client, address[0])
+            await trio.lowlevel.checkpoint()
+
+    async def _serve_client(self, client: socket.socket, address: str) -> None:
+        """One connection, from accept to close: the crash barrier between a client and the daemon."""
+        stream = ClientStream(client, address, self._tls)
+        opened = False
+        try:
+            with trio.move_on_after(self._handshake_timeout_s):
+                await stream.handshake()
+                upgrade = await _read_request(stream)
+                opened = True
+            if not opened:
+                return
+            if upgrade is not None:
+                await self._websocket(stream, upgrade)
+            else:
+                await self._http(stream)
+        except* (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass  # the client went away
+        except* Exception:
+            log.exception("client_crashed", client=address)
+        finally:
+            stream.abort()
+
+
+async def _read_request(stream: ClientStream) -> Upgrade | None:
+    """Read the first request's head and put it back; the upgrade it asks for, or None when it is plain HTTP.
+
+    What is no HTTP at all, too large or cut short is None as well: the HTTP side answers what is wrong with it.
+    """
+    head = b""
+    while b"\r\n\r\n" not in head and len(head) < HEAD_BYTES:
+        data = await stream.receive_some(HEAD_BYTES)
+        if not data:
+            break
+        head += data
+    stream.push_back(head)
+    parser = h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD_BYTES)
+    try:
+        parser.receive_data(head)
+        request = parser.next_event()
+    except h11.RemoteProtocolError:
+        return None
+    if not isinstance(request, h11.Request) or request.target.split(b"?")[0] != STREAM_PATH:
+        return None
+    headers: dict[bytes, str] = {}
+    for name, value in request.headers:
+        text = value.decode("latin-1")
+        headers[name] = f"{headers[name]},{text}" if name in headers else text
+    if headers.get(b"upgrade", "").lower() != "websocket":
+        return None
+    offered = headers.get(b"sec-websocket-protocol", "")
+    return Upgrade(
+        address=stream.remote_address,
+        origin=headers.get(b"origin"),
+        host=headers.get(b"host", ""),
+        subprotocols=tuple(name.strip() for name in offered.split(",") if name.strip()),
+    )

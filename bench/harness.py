@@ -1,0 +1,143 @@
+"""What the benchmarks share: a server process, a crowd of WebSocket clients, and the CPU time a process used."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from wsproto.frame_protocol import FrameDecoder, Opcode
+
+CLOCK_TICK = os.sysconf("SC_CLK_TCK")
+PATH = "/api/v1/ws/stream"
+
+__all__ = ["Crowd", "aurexd", "cpu_s", "free_port", "process", "rss_kb", "wait_port"]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def wait_port(port: int, seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+            return
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
+
+
+def cpu_s(pid: int) -> float:
+    """User and system time of a process so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / CLOCK_TICK
+
+
+def rss_kb(pid: int) -> int:
+    status = Path(f"/proc/{pid}/status").read_text()
+    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS"))
+
+
+@contextmanager
+def process(command: list[str], port: int) -> Iterator[subprocess.Popen[bytes]]:
+    """A server that listens on `port`; stopped at the end."""
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        wait_port(port)
+        yield server
+    finally:
+        server.send_signal(signal.SIGTERM)
+        try:
+            server.wait(15)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
+
+
+def aurexd(folder: Path, port: int, text: str) -> list[str]:
+    """The command that runs aurexd on `port` with the rest of the configuration as `text`."""
+    file = folder / "aurexd.toml"
+    file.write_text(
+        f'[listen]\nport = {port}\n[limits]\nmax_connections_per_ip = 0\n[log]\nlevel = "warning"\n'
+        f'[storage]\nurl = "sqlite:///{folder}/aurexd.db"\n{text}'
+    )
+    return [sys.executable, "-m", "aurexd", "run", "--config", str(file)]
+
+
+class Crowd:
+    """Many WebSocket clients in one thread, reading text frames; it answers no pings, so keep runs under 30 s."""
+
+    def __init__(self, port: int, count: int, path: str = PATH) -> None:
+        self._selector = selectors.DefaultSelector()
+        self.clients = [self._connect(port, path, number) for number in range(count)]
+
+    def _connect(self, port: int, path: str, number: int) -> socket.socket:
+        client = socket.create_connection(("127.0.0.1", port))
+        key = base64.b64encode(os.urandom(16)).decode()
+        client.sendall(
+            f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
+        )
+        answer = b""
+        while b"\r\n\r\n" not in answer:
+            data = client.recv(4096)
+            if not data:
+                raise ConnectionError(f"handshake refused: {answer[:60]!r}")
+            answer += data
+        client.setblocking(False)
+        decoder = FrameDecoder(client=True)
+        self._selector.register(client, selectors.EVENT_READ, (number, decoder))
+        rest = answer.split(b"\r\n\r\n", 1)[1]
+        if rest:
+            decoder.receive_bytes(rest)
+        return client
+
+    def read(self, seconds: float, on_message: Callable[[int, dict[str, Any]], None]) -> None:
+        """Hand every message to `on_message(client, message)` for that long."""
+        deadline = time.monotonic() + seconds
+        parts: dict[int, str] = {}
+        while (left := deadline - time.monotonic()) > 0:
+            for key, _ in self._selector.select(left):
+                number, decoder = key.data
+                assert isinstance(key.fileobj, socket.socket)
+                data = key.fileobj.recv(262144)
+                if not data:
+                    self._selector.unregister(key.fileobj)
+                    continue
+                decoder.receive_bytes(data)
+                while (frame := decoder.process_buffer()) is not None:
+                    if frame.opcode is Opcode.TEXT:
+                        parts[number] = parts.get(number, "") + str(frame.payload)
+                        if frame.message_finished:
+                            on_message(number, json.loads(parts.pop(number)))
+
+    def count(self, seconds: float, needle: bytes) -> int:
+        """How often `needle` arrives at all clients together: cheaper than decoding."""
+        deadline = time.monotonic() + seconds
+        total = 0
+        while (left := deadline - time.monotonic()) > 0:
+            for key, _ in self._selector.select(left):
+                assert isinstance(key.fileobj, socket.socket)
+                total += key.fileobj.recv(262144).count(needle)
+        return total
+
+    def close(self) -> None:
+        for client in self.clients:
+            client.close()
+        self._selector.close()

@@ -1,0 +1,260 @@
+"""What the tables must know of each other and of the machine's files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import trustme
+
+from aurexd.config import Config, load
+from aurexd.config.check import is_loopback, notes
+from aurexd.errors import ConfigError
+
+SYMBOLS = """
+[symbols.XAUUSD]
+instrument = "spot"
+[symbols.GC]
+instrument = "future"
+[symbols.TESTGOLD]
+instrument = "test"
+"""
+
+
+def read(tmp_path: Path, text: str, **environ: str) -> Config:
+    file = tmp_path / "aurexd.toml"
+    file.write_text(text)
+    return load(file, environ)
+
+
+def complaints(tmp_path: Path, text: str, **environ: str) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        read(tmp_path, text, **environ)
+    return [str(problem) for problem in caught.value.problems]
+
+
+def source(name: str, kind: str, symbols: str, more: str = "") -> str:
+    return f'[[sources]]\nname = "{name}"\ntype = "{kind}"\nsymbols = {{ {symbols} }}\n{more}\n'
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> tuple[str, str]:
+    made = trustme.CA().issue_cert("localhost")
+    made.cert_chain_pems[0].write_to_path(str(tmp_path / "cert.pem"))
+    made.private_key_pem.write_to_path(str(tmp_path / "key.pem"))
+    return str(tmp_path / "cert.pem"), str(tmp_path / "key.pem")
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "127.9.9.9", "::1", "localhost", "::ffff:127.0.0.1"])
+def test_loopback_addresses_need_no_certificate(tmp_path: Path, address: str) -> None:
+    assert is_loopback(address)
+    assert read(tmp_path, f'{SYMBOLS}[listen]\naddress = "{address}"').listen.address == address
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0", "::", "192.0.2.1", "::ffff:192.0.2.1"])
+def test_any_other_address_needs_a_certificate(
+    tmp_path: Path, certificate: tuple[str, str], address: str
+) -> None:
+    listen = f'{SYMBOLS}[listen]\naddress = "{address}"\n'
+    [complaint] = complaints(tmp_path, listen)
+    assert complaint.startswith("listen.address:")
+    assert "[tls]" in complaint
+    read(tmp_path, f'{listen}[tls]\ncertificate = "{certificate[0]}"\nprivate_key = "{certificate[1]}"')
+
+
+def test_a_host_name_is_no_address(tmp_path: Path) -> None:
+    [complaint] = complaints(tmp_path, SYMBOLS + '[listen]\naddress = "example.org"')
+    assert "expected an IP address or localhost" in complaint
+
+
+@pytest.mark.parametrize(
+    ("given", "missing"), [("certificate", "private_key"), ("private_key", "certificate")]
+)
+def test_a_certificate_needs_its_key_and_the_other_way_round(
+    tmp_path: Path, certificate: tuple[str, str], given: str, missing: str
+) -> None:
+    [complaint] = complaints(tmp_path, f'{SYMBOLS}[tls]\n{given} = "{certificate[0]}"')
+    assert complaint == f"tls.{missing}: is empty, while {given} is given — give both, or neither"
+
+
+def test_each_unreadable_tls_file_is_named(tmp_path: Path) -> None:
+    found = complaints(tmp_path, f'{SYMBOLS}[tls]\ncertificate = "{tmp_path}/no"\nprivate_key = "{tmp_path}"')
+    assert "tls.certificate" in found[0]
+    assert "No such file" in found[0]
+    assert "tls.private_key" in found[1]
+
+
+def test_a_key_that_is_not_the_certificate_s_is_found_early(
+    tmp_path: Path, certificate: tuple[str, str]
+) -> None:
+    other = tmp_path / "other.pem"
+    trustme.CA().issue_cert("localhost").private_key_pem.write_to_path(str(other))
+    [complaint] = complaints(
+        tmp_path, f'{SYMBOLS}[tls]\ncertificate = "{certificate[0]}"\nprivate_key = "{other}"'
+    )
+    assert complaint.startswith("tls: certificate and private_key cannot be used together")
+
+
+def test_a_key_with_a_passphrase_is_refused_and_nobody_is_asked_for_one(
+    tmp_path: Path, certificate: tuple[str, str]
+) -> None:
+    from cryptography.hazmat.primitives.serialization import (
+        BestAvailableEncryption,
+        Encoding,
+        PrivateFormat,
+        load_pem_private_key,
+    )
+
+    key = load_pem_private_key(Path(certificate[1]).read_bytes(), None)
+    locked = tmp_path / "locked.pem"
+    locked.write_bytes(
+        key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret"))
+    )
+    text = f'{SYMBOLS}[tls]\ncertificate = "{certificate[0]}"\nprivate_key = "{locked}"'
+    [complaint] = complaints(tmp_path, text)
+    assert complaint.startswith("tls: certificate and private_key cannot be used together")
+
+
+def test_under_systemd_a_relative_secret_is_a_credential(
+    tmp_path: Path, certificate: tuple[str, str]
+) -> None:
+    (tmp_path / "alltick").write_text("token")
+    text = SYMBOLS + source("alltick", "alltick", 'XAUUSD = "GOLD"', 'token_file = "alltick"')
+    config = read(
+        tmp_path,
+        text + '[tls]\ncertificate = "cert.pem"\nprivate_key = "key.pem"',
+        CREDENTIALS_DIRECTORY=str(tmp_path),
+    )
+    assert (config.tls.certificate, config.tls.private_key) == certificate
+    assert config.sources[0].token_file == tmp_path / "alltick"  # type: ignore[attr-defined]
+
+
+def test_a_secret_s_file_that_is_not_there_is_a_problem_and_the_only_one(tmp_path: Path) -> None:
+    text = SYMBOLS + source("alltick", "alltick", 'XAUUSD = "GOLD"', f'token_file = "{tmp_path}/no"')
+    assert complaints(tmp_path, text) == [
+        f"sources.alltick.token_file: {tmp_path}/no: No such file or directory — write the token there, "
+        "readable for the daemon's user"
+    ]
+
+
+def test_there_must_be_a_symbol(tmp_path: Path) -> None:
+    assert complaints(tmp_path, "") == ["symbols: there is no symbol — write at least one [symbols.NAME]"]
+
+
+@pytest.mark.parametrize("name", ["xauusd", "X", "XAU-USD", '"XAU/USD"', "A2345678901234567", "1X"])
+def test_a_symbol_s_name_is_capitals_and_digits(tmp_path: Path, name: str) -> None:
+    [complaint] = complaints(tmp_path, f'[symbols.{name}]\ninstrument = "spot"')
+    assert "2 to 16 capital letters and digits" in complaint
+
+
+def test_a_source_s_symbols_must_exist(tmp_path: Path) -> None:
+    text = SYMBOLS + source("swissquote", "swissquote", 'XAUSD = "XAU/USD", SILVER = "XAG/USD"')
+    assert complaints(tmp_path, text) == [
+        "sources.swissquote.symbols.XAUSD: there is no symbol XAUSD — did you mean XAUUSD?",
+        "sources.swissquote.symbols.SILVER: there is no symbol SILVER — there are XAUUSD, GC, TESTGOLD",
+    ]
+
+
+@pytest.mark.parametrize("kind", ["yfinance", "yahoo-stream"])
+def test_a_future_never_stands_under_a_spot_symbol(tmp_path: Path, kind: str) -> None:
+    text = SYMBOLS + source("yahoo", kind, 'XAUUSD = "GC=F"')
+    assert complaints(tmp_path, text) == [
+        "sources.yahoo.symbols.XAUUSD: GC=F is a future, XAUUSD is a spot price — put it under a symbol with "
+        'instrument = "future"'
+    ]
+    read(tmp_path, SYMBOLS + source("yahoo", kind, 'GC = "GC=F"'))
+
+
+def test_real_prices_never_stand_under_a_test_symbol(tmp_path: Path) -> None:
+    [complaint] = complaints(tmp_path, SYMBOLS + source("sq", "swissquote", 'TESTGOLD = "XAU/USD"'))
+    assert "XAU/USD is a spot price, TESTGOLD is a test price" in complaint
+
+
+def test_simulated_data_may_stand_for_anything_but_is_noted(tmp_path: Path) -> None:
+    text = SYMBOLS + source("sim", "simulated", 'XAUUSD = "x", TESTGOLD = "y"')
+    found = {note.path: note.message for note in notes(read(tmp_path, text))}
+    assert found == {
+        "symbols.XAUUSD": "sim will carry its price with simulated data",
+        "symbols.GC": "no source delivers it: it will never have a price",
+    }
+    mixed = text + source("sq", "swissquote", 'XAUUSD = "XAU/USD"')
+    assert notes(read(tmp_path, mixed))[0].message.endswith("when the real sources fail")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgres://u:password@h/db",
+        "sqlite://",
+        "sqlite:///",
+        "sqlite:///:memory:",
+        "sqlite:////var/",
+        "/var/x.db",
+    ],
+)
+def test_a_storage_url_must_name_a_file(tmp_path: Path, url: str) -> None:
+    [complaint] = complaints(tmp_path, f'{SYMBOLS}[storage]\nurl = "{url}"')
+    assert complaint.startswith("storage.url: expected sqlite:/// and the path of a file")
+    assert "password" not in complaint
+
+
+@pytest.mark.parametrize(
+    "origin", ["https://example.org", "http://localhost:3000", "http://[::1]:80", "http://10.0.0.1"]
+)
+def test_an_origin_is_written_as_browsers_send_it(tmp_path: Path, origin: str) -> None:
+    text = f'{SYMBOLS}[limits]\nallowed_origins = ["{origin}"]'
+    assert read(tmp_path, text).limits.allowed_origins == (origin,)
+
+
+@pytest.mark.parametrize(
+    ("origin", "hint"),
+    [
+        ("https://Example.org/", 'write "https://example.org"'),
+        ("example.org", "write scheme and host"),
+        ("https://example.org/app", "write scheme and host"),
+        ("*", "write scheme and host"),
+    ],
+)
+def test_what_no_browser_sends_is_no_origin(tmp_path: Path, origin: str, hint: str) -> None:
+    [complaint] = complaints(tmp_path, f'{SYMBOLS}[limits]\nallowed_origins = ["http://a.org", "{origin}"]')
+    assert complaint.startswith("limits.allowed_origins[1]:")
+    assert hint in complaint
+
+
+@pytest.mark.parametrize(
+    ("table", "key", "value"),
+    [
+        ("auth", "mode", '"token"'),
+        ("realtime", "enabled", "false"),
+        ("realtime", "rollout_percent", "50"),
+        ("limits", "trusted_proxies", '["10.0.0.1"]'),
+        ("limits", "max_connections_per_user", "21"),
+        ("limits", "auth_timeout_s", "11"),
+    ],
+)
+def test_what_is_not_built_yet_is_refused_and_not_ignored(
+    tmp_path: Path, table: str, key: str, value: str
+) -> None:
+    [complaint] = complaints(tmp_path, f"{SYMBOLS}[{table}]\n{key} = {value}")
+    assert complaint.startswith(f"{table}.{key}: ")
+    assert "is not built yet in aurexd" in complaint
+
+
+def test_what_is_not_built_yet_may_be_written_with_its_default(tmp_path: Path) -> None:
+    read(
+        tmp_path,
+        SYMBOLS
+        + '[auth]\nmode = "open"\n[realtime]\nenabled = true\nrollout_percent = 100\n'
+        + "[limits]\ntrusted_proxies = []\nmax_connections_per_user = 20\nauth_timeout_s = 10",
+    )
+
+
+def test_one_wrong_key_does_not_hide_the_others_nor_invent_new_ones(tmp_path: Path) -> None:
+    text = SYMBOLS + '[tls]\ncertificate = 5\nprivate_key = "x"\n[listen]\nport = "x"\naddress = "0.0.0.0"'
+    found = complaints(tmp_path, text + "\n[auth]\nmode = 'token'\nuser = 'x'")
+    assert [complaint.partition(":")[0] for complaint in found] == [
+        "tls.certificate",
+        "listen.port",
+        "auth.mode",
+        "auth.user",
+    ]

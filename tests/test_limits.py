@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aurexd.limits import Admission, TokenBucket, address_group
+
+
+@given(st.lists(st.floats(0, 2), max_size=200), st.floats(0.5, 50), st.integers(1, 40))
+def test_no_stretch_of_time_lets_more_through_than_rate_and_burst(
+    gaps: list[float], rate: float, burst: int
+) -> None:
+    bucket = TokenBucket.full(rate, burst, 0.0)
+    now, passed = 0.0, 0
+    for gap in gaps:
+        now += gap
+        passed += bucket.take(now) == 0.0
+    assert passed <= burst + now * rate + 1e-6
+
+
+def test_a_refusal_says_when_to_come_back() -> None:
+    bucket = TokenBucket.full(2, 1, 0.0)
+    assert bucket.take(0.0) == 0.0
+    wait = bucket.take(0.0)
+    assert wait == 0.5
+    assert bucket.take(wait) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("address", "group"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("::ffff:192.0.2.7", "192.0.2.7"),
+    ],
+)
+def test_an_ipv6_household_is_one_address(address: str, group: str) -> None:
+    assert address_group(address) == group
+
+
+def test_the_sixth_connection_of_an_address_is_refused_until_one_leaves() -> None:
+    admission = Admission(max_connections=100, max_connections_per_ip=5)
+    for _ in range(5):
+        assert admission.may_enter("192.0.2.7") is None
+        admission.enter("192.0.2.7")
+    assert admission.may_enter("192.0.2.7") == "max_connections_per_ip"
+    assert admission.may_enter("192.0.2.8") is None
+    admission.leave("192.0.2.7")
+    assert admission.may_enter("192.0.2.7") is None
+
+
+def test_a_full_daemon_refuses_everybody() -> None:
+    admission = Admission(max_connections=1, max_connections_per_ip=5)
+    admission.enter("192.0.2.7")
+    assert admission.may_enter("192.0.2.8") == "max_connections"
+
+
+def test_a_limit_of_zero_is_none() -> None:
+    admission = Admission(max_connections=0, max_connections_per_ip=0)
+    for _ in range(100):
+        admission.enter("192.0.2.7")
+    assert admission.may_enter("192.0.2.7") is None
