@@ -57,7 +57,9 @@ SOURCE_RESTARTS = Backoff(floor_s=1.0, base_s=1.0, cap_s=60.0)
 class Daemon:
     """One run of aurexd. `run` is the whole life; the rest is there for tests and for the routes."""
 
-    def __init__(self, config: Config, *, clock: Clock | None = None, rng: random.Random | None = None) -> None:
+    def __init__(
+        self, config: Config, *, clock: Clock | None = None, rng: random.Random | None = None
+    ) -> None:
         self._config = config
         self._clock = clock or SystemClock()
         self._rng = rng or random.Random()
@@ -203,7 +205,10 @@ class Daemon:
         symbols = self._config.symbols
         subscriptions = tuple(
             Subscription(
-                symbol=symbol, code=code, instrument=symbols[symbol].instrument, decimals=symbols[symbol].decimals
+                symbol=symbol,
+                code=code,
+                instrument=symbols[symbol].instrument,
+                decimals=symbols[symbol].decimals,
             )
             for symbol, code in settings.symbols.items()
         )
@@ -259,7 +264,9 @@ class Daemon:
                         type=settings.type,
                         priority=settings.priority,
                         symbols=settings.symbols,
-                        instruments={name: self._config.symbols[name].instrument for name in settings.symbols},
+                        instruments={
+                            name: self._config.symbols[name].instrument for name in settings.symbols
+                        },
                         state=SourceState.PARKED,
                         since=self._clock.now(),
                         failures=child.restarts,
@@ -285,7 +292,9 @@ def server_tls(config: Config) -> ssl.SSLContext | None:
     try:
         context.load_cert_chain(config.tls.certificate, config.tls.private_key)
     except (OSError, ssl.SSLError) as error:
-        problem = Problem("tls", f"the certificate and the key cannot be used: {error}", "check that they belong together")
+        problem = Problem(
+            "tls", f"the certificate and the key cannot be used: {error}", "check that they belong together"
+        )
         raise ConfigError([problem]) from error
     return context
 
@@ -299,7 +308,9 @@ async def run_daemon(config: Config) -> None:
         nursery.cancel_scope.cancel()
 
 
-async def _stop_on_signal(daemon: Daemon, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+async def _stop_on_signal(
+    daemon: Daemon, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         task_status.started()
         async for number in signals:

@@ -20,6 +20,9 @@ import msgspec
 from aurexd.protocol.codec import Encoding
 from aurexd.protocol.messages import ChannelMessage
 
+TAKE_BYTES = 16384
+"""No frame is begun beyond this in one write: what was taken can no longer be conflated, nor counted."""
+
 
 class Update(msgspec.Struct, frozen=True, gc=False):
     """One message of one channel: encoded at most once per encoding, whoever gets it."""
@@ -43,11 +46,11 @@ class Batch:
 class Outbox:
     """What waits for one client. Empty at first, and again when everything was taken."""
 
-    __slots__ = ("_encoding", "_latest", "_lossless", "_lossless_bytes", "_rest")
+    __slots__ = ("_latest", "_lossless", "_lossless_bytes", "_rest", "encoding")
 
     def __init__(self, encoding: Encoding | None) -> None:
-        """Without an encoding only the rest of a write can wait: there are no messages yet."""
-        self._encoding = encoding
+        self.encoding = encoding
+        """None: no updates can wait, because there are no messages yet, only bytes."""
         self._rest = b""
         self._lossless: deque[bytes] = deque()
         self._lossless_bytes = 0
@@ -56,6 +59,11 @@ class Outbox:
 
     def __bool__(self) -> bool:
         return bool(self._rest or self._lossless or self._latest)
+
+    @property
+    def owes(self) -> bool:
+        """Whether anything but updates waits."""
+        return bool(self._rest or self._lossless)
 
     @property
     def lossless_bytes(self) -> int:
@@ -82,25 +90,42 @@ class Outbox:
         self._lossless.append(frame)
         self._lossless_bytes += len(frame)
 
-    def drop_channel(self, channel: str) -> None:
-        """The client left the channel: nothing more of it is to follow."""
-        self._latest.pop(channel, None)
+    def drop_channel(self, channel: str) -> int:
+        """Forget what waits of a channel that the client left or gets a snapshot of: how many messages."""
+        update, seen = self._latest.pop(channel, (None, 0))
+        return update.message.update_count - seen if update else 0
+
+    def settle(self) -> None:
+        """No update follows: those that wait become lossless, so that they precede what is said last."""
+        while self._latest:
+            self.keep_lossless(self._pop_latest())
 
     def take(self) -> bytes:
-        """Everything that waits, as the bytes to write next; what of them does not fit goes to `keep_rest`."""
-        parts = [self._rest, *self._lossless]
-        for update, seen in self._latest.values():
-            count = update.message.update_count - seen
-            message = update.message if count == 1 else msgspec.structs.replace(update.message, conflated=count)
-            assert self._encoding is not None
-            parts.append(self._encoding.frame(message))
-        self._rest = b""
-        self._lossless.clear()
-        self._lossless_bytes = 0
-        self._latest.clear()
+        """The bytes to write next, about `TAKE_BYTES` at most; what does not fit goes to `keep_rest`."""
+        if self._rest:  # and nothing else, or the rest would never come to an end with a reader slow enough
+            rest, self._rest = self._rest, b""
+            return rest
+        parts, size = [], 0
+        while size < TAKE_BYTES and (self._lossless or self._latest):
+            if self._lossless:
+                frame = self._lossless.popleft()
+                self._lossless_bytes -= len(frame)
+            else:
+                frame = self._pop_latest()
+            parts.append(frame)
+            size += len(frame)
         return b"".join(parts)
 
     def _conflate(self, update: Update) -> None:
         # Counts have no holes, so what the client saw last of a channel is one before the first that waits.
         _, seen = self._latest.get(update.channel, (update, update.message.update_count - 1))
         self._latest[update.channel] = (update, seen)
+
+    def _pop_latest(self) -> bytes:
+        """The frame of the channel that has waited longest."""
+        update, seen = self._latest.pop(next(iter(self._latest)))
+        message, count = update.message, update.message.update_count - seen
+        if count > 1:
+            message = msgspec.structs.replace(message, conflated=count)
+        assert self.encoding is not None  # noqa: S101 — without one no batch was ever kept
+        return self.encoding.frame(message)

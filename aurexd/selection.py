@@ -46,7 +46,9 @@ class Candidate(msgspec.Struct):
     def observe(self, tick: Tick, now: float) -> None:
         was_fresh = self.is_fresh(now)
         self.tick = tick
-        if not tick.simulated and self._lag_s(tick) > self.known_delay_s + max(self.stale_after_s, CLOCK_TOLERANCE_S):
+        if not tick.simulated and self._lag_s(tick) > self.known_delay_s + max(
+            self.stale_after_s, CLOCK_TOLERANCE_S
+        ):
             self.stale_at = -math.inf
         else:
             self.stale_at = now + self.stale_after_s
@@ -120,7 +122,9 @@ class Selection:
         returning = [
             c.fresh_since + self._return_after_s
             for c in self._ranked
-            if c.priority < carrier.priority and c.is_fresh(now) and c.fresh_since + self._return_after_s > now
+            if c.priority < carrier.priority
+            and c.is_fresh(now)
+            and c.fresh_since + self._return_after_s > now
         ]
         return min([carrier.stale_at, *returning])
 
@@ -149,7 +153,8 @@ class Selection:
         for candidate in self._ranked:
             if candidate.priority >= carrier.priority:
                 break
-            proven = not candidate.lost or now - candidate.fresh_since >= self._return_after_s
+            # The same sum as in `next_change`: the difference of the two may fall short of it by a rounding error.
+            proven = not candidate.lost or now >= candidate.fresh_since + self._return_after_s
             if candidate.is_fresh(now) and proven:
                 return candidate
         return carrier
@@ -163,4 +168,4 @@ class Selection:
             return f"{carrier.source} carries the price"
         if not before.is_fresh(now):
             return f"{before.source}: no fresh price for {before.stale_after_s:g} s; {carrier.source} carries the price"
-        return f"{carrier.source} is back and has the better priority"
+        return f"{carrier.source} is {'back' if carrier.lost else 'there'} and has the better priority"

@@ -226,6 +226,8 @@ class Store:
             case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM:
                 return StoreError(f"{self.path} cannot be written ({error}) — check its owner and its rights")
             case sqlite3.SQLITE_CANTOPEN:
-                return StoreError(f"{self.path} cannot be opened — check that its directory exists and may be written")
+                return StoreError(
+                    f"{self.path} cannot be opened — check that its directory exists and may be written"
+                )
             case _:
                 return StoreError(f"{self.path}: {error}")

@@ -41,7 +41,9 @@ def measure(name: str, clients: int, seconds: float) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--clients", type=int, default=500)
     parser.add_argument("--seconds", type=float, default=5)
     parser.add_argument("--runs", type=int, default=3)
@@ -53,7 +55,8 @@ def main() -> None:
         for name in names:
             runs[name].append(measure(name, args.clients, args.seconds))
     rows = {
-        name: {figure: statistics.median(run[figure] for run in runs[name]) for figure in runs[name][0]} for name in names
+        name: {figure: statistics.median(run[figure] for run in runs[name]) for figure in runs[name][0]}
+        for name in names
     }
     if args.json:
         print(json.dumps(rows))

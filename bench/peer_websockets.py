@@ -24,8 +24,18 @@ async def main(port: int) -> None:
         count = 0
         while True:
             count += 1
-            data = {"symbol": "XAUUSD", "close": 2000 + count / 100, "change": None, "timestamp": "2025-10-27T12:00:00Z"}
-            message = {"type": "price_update", "data": data, "timestamp": "2025-10-27T12:00:00Z", "update_count": count}
+            data = {
+                "symbol": "XAUUSD",
+                "close": 2000 + count / 100,
+                "change": None,
+                "timestamp": "2025-10-27T12:00:00Z",
+            }
+            message = {
+                "type": "price_update",
+                "data": data,
+                "timestamp": "2025-10-27T12:00:00Z",
+                "update_count": count,
+            }
             broadcast(clients, json.dumps(message))
             await asyncio.sleep(0.1)
 

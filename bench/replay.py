@@ -35,7 +35,9 @@ def make_bars(file: Path) -> None:
         for _ in range(MAKE_BARS):
             price += rng.randint(-500, 500)
             text = f"{price / 1000:.3f}"
-            rows.writerow([f"{opened:%Y-%m-%dT%H:%M:%SZ}", text, text, text, text, rng.choice(["0.0", "1.5", "12.0"])])
+            rows.writerow(
+                [f"{opened:%Y-%m-%dT%H:%M:%SZ}", text, text, text, text, rng.choice(["0.0", "1.5", "12.0"])]
+            )
             opened += timedelta(minutes=1)
 
 
@@ -56,12 +58,16 @@ class Watcher:
         if self.seen:
             jump = count - self.seen[-1][0]
             if jump != message.get("conflated", 1):
-                self.problems.append(f"from {self.seen[-1][0]} to {count} with conflated={message.get('conflated')}")
+                self.problems.append(
+                    f"from {self.seen[-1][0]} to {count} with conflated={message.get('conflated')}"
+                )
         self.seen.append((count, close))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--file", type=Path)
     parser.add_argument("--decimals", type=int, default=3)
     parser.add_argument("--clients", type=int, default=20)
@@ -104,14 +110,18 @@ def run(folder: Path, file: Path, closes: list[Decimal], decimals: int, clients:
                 watchers[client].see(message)
 
         deadline = time.monotonic() + 120
-        while time.monotonic() < deadline and any(not w.seen or w.seen[-1][0] < len(closes) for w in watchers):
+        while time.monotonic() < deadline and any(
+            not w.seen or w.seen[-1][0] < len(closes) for w in watchers
+        ):
             crowd.read(0.5, on_message)
         used = cpu_s(server.pid) - before
         crowd.close()
     for number, watcher in enumerate(watchers):
         for count, close in watcher.seen:
             if close != closes[count - 1]:
-                watcher.problems.append(f"client {number}: update {count} is {close}, the bar says {closes[count - 1]}")
+                watcher.problems.append(
+                    f"client {number}: update {count} is {close}, the bar says {closes[count - 1]}"
+                )
     with sqlite3.connect(folder / "aurexd.db") as database:
         stored = [Decimal(repr(last)) for (last,) in database.execute("select last from ticks order by id")]
     return {

@@ -11,13 +11,21 @@ schedules = st.builds(Backoff, floor_s=st.floats(0, 20), base_s=st.floats(0.1, 1
 
 
 @given(schedules, st.integers(1, 10_000), st.integers())
-def test_a_delay_lies_between_the_floor_and_the_floor_plus_the_cap(backoff: Backoff, failures: int, seed: int) -> None:
+def test_a_delay_lies_between_the_floor_and_the_floor_plus_the_cap(
+    backoff: Backoff, failures: int, seed: int
+) -> None:
     delay = backoff.delay(failures, random.Random(seed))
-    assert backoff.floor_s <= delay <= backoff.floor_s + min(backoff.cap_s, backoff.base_s * 2.0 ** min(failures, 60))
+    assert (
+        backoff.floor_s
+        <= delay
+        <= backoff.floor_s + min(backoff.cap_s, backoff.base_s * 2.0 ** min(failures, 60))
+    )
 
 
 @given(schedules, st.integers(1, 100), st.floats(0, 1000))
-def test_a_provider_that_says_when_to_come_back_is_obeyed(backoff: Backoff, failures: int, at_least_s: float) -> None:
+def test_a_provider_that_says_when_to_come_back_is_obeyed(
+    backoff: Backoff, failures: int, at_least_s: float
+) -> None:
     assert backoff.delay(failures, random.Random(1), at_least_s=at_least_s) >= at_least_s
 
 

@@ -11,12 +11,21 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "aurexd"
 MODULES = sorted(
-    path.relative_to(ROOT).as_posix() for path in PACKAGE.rglob("*.py") if path.name not in {"__init__.py", "__main__.py"}
+    path.relative_to(ROOT).as_posix()
+    for path in PACKAGE.rglob("*.py")
+    if path.name not in {"__init__.py", "__main__.py"}
 )
 
 LAYERS = [
     {"aurexd.errors", "aurexd.market"},
-    {"aurexd.clock", "aurexd.backoff", "aurexd.limits", "aurexd.pricing", "aurexd.selection", "aurexd.redaction"},
+    {
+        "aurexd.clock",
+        "aurexd.backoff",
+        "aurexd.limits",
+        "aurexd.pricing",
+        "aurexd.selection",
+        "aurexd.redaction",
+    },
     {"aurexd.protocol"},
     {"aurexd.outbox", "aurexd.sources"},
     {"aurexd.config", "aurexd.log"},
@@ -28,10 +37,29 @@ LAYERS = [
 """From the rooms that lean on nobody to the one that wires them all. A room imports its own layer or those above it
 in this list; `aurexd` itself, which is the version, may be imported by all."""
 
-PURE = ["protocol", "backoff.py", "limits.py", "pricing.py", "selection.py", "outbox.py", "market.py", "backlog.py"]
+PURE = [
+    "protocol",
+    "backoff.py",
+    "limits.py",
+    "pricing.py",
+    "selection.py",
+    "outbox.py",
+    "market.py",
+    "backlog.py",
+]
 """Rules: no event loop, no clock, no database, no log."""
 
-IMPURE_LIBRARIES = {"trio", "trio_websocket", "time", "sqlite3", "sqlite_utils", "structlog", "httpx", "socket", "pykka"}
+IMPURE_LIBRARIES = {
+    "trio",
+    "trio_websocket",
+    "time",
+    "sqlite3",
+    "sqlite_utils",
+    "structlog",
+    "httpx",
+    "socket",
+    "pykka",
+}
 
 
 def name_of(path: str) -> str:
@@ -59,7 +87,9 @@ def layer_of(name: str) -> int | None:
 def test_imports_point_one_way(path: str) -> None:
     layer = layer_of(name_of(path))
     if layer is None:
-        assert path in {"aurexd/__init__.py", "aurexd/__main__.py"}, f"{path} has no layer: give it one in LAYERS"
+        assert path in {"aurexd/__init__.py", "aurexd/__main__.py"}, (
+            f"{path} has no layer: give it one in LAYERS"
+        )
         return
     above = {name for name in imports_of(ROOT / path) if (layer_of(name) or 0) > layer}
     assert not above

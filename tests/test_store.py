@@ -82,7 +82,9 @@ prices = st.decimals(Decimal("0.000001"), Decimal(999_999_999), places=6)
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
 @given(st.lists(prices, min_size=1, max_size=20))
-def test_a_price_of_fifteen_digits_comes_back_as_it_was_written(tmp_path: Path, closes: list[Decimal]) -> None:
+def test_a_price_of_fifteen_digits_comes_back_as_it_was_written(
+    tmp_path: Path, closes: list[Decimal]
+) -> None:
     url = f"sqlite:///{tmp_path}/{os.urandom(6).hex()}.db"
     with closing(Store(url)) as store:
         store.append([record(close, number) for number, close in enumerate(closes)])

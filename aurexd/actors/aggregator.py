@@ -95,7 +95,9 @@ class Aggregator(TrioActor):
     async def on_batch(self) -> None:
         """Have the clock watched for the next change that needs no tick."""
         now = trio.current_time()
-        next_change = min((s.rules.selection.next_change(now) for s in self._symbols.values()), default=math.inf)
+        next_change = min(
+            (s.rules.selection.next_change(now) for s in self._symbols.values()), default=math.inf
+        )
         if next_change < self._wake_at:
             self._earlier.set()
 

@@ -91,10 +91,11 @@ class Child:
         self.spec = spec
         self.address: Address[Any] = Address(spec.name, Inbox(spec.name))
         self.state = ChildState.STOPPED
+        self.supervisor = None if callable(spec.start) else spec.start
+        """What it is, unless it is an actor."""
         self.crashes: deque[float] = deque()
         """When it needed a restart, as long ago as its supervisor cares."""
         self._on_end = on_end
-        self._supervisor = None if callable(spec.start) else spec.start
         self._actor: Actor | None = None
         self._since = 0.0
         self._starts = 0
@@ -120,7 +121,7 @@ class Child:
         """How long it may take to stop in order before it is cancelled."""
         if self.spec.shutdown_s is not None:
             return self.spec.shutdown_s
-        return ACTOR_SHUTDOWN_S if self._supervisor is None else self._supervisor.shutdown_s
+        return ACTOR_SHUTDOWN_S if self.supervisor is None else self.supervisor.shutdown_s
 
     @property
     def longest_stop_s(self) -> float:
@@ -148,8 +149,8 @@ class Child:
     def close(self, reason: str) -> None:
         """Nobody lives at its address, nor at those below it, until it is started again."""
         self.address.close(f"{self.spec.name} {reason}")
-        if self._supervisor is not None:
-            self._supervisor.close(reason)
+        if self.supervisor is not None:
+            self.supervisor.close(reason)
 
     async def start(self, nursery: trio.Nursery) -> None:
         """Start it in the nursery and wait until it is ready.
@@ -211,14 +212,20 @@ class Child:
         it. Not `patient`, it is cancelled at once.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
-        if self._down.is_set():
-            return
         if self.settled:
             self._stop_by = trio.current_time() + self.shutdown_s
-            if self._supervisor is not None:
-                self._supervisor.stop(for_good=for_good)
+            if self.supervisor is not None:
+                self.supervisor.stop(for_good=for_good)
             elif self._actor is not None:
                 self._actor.stop()
+        if not self._down.is_set():
+            await self._wait_down(patient=patient)
+        if self._stop_by is not None:
+            self._stop_by = None
+            # A request the incarnation did not get to would stop the next one.
+            self.address.actor_inbox.answer_stops()
+
+    async def _wait_down(self, *, patient: bool) -> None:
         with trio.CancelScope(
             deadline=math.inf if self._stop_by is None else self._stop_by
         ) as self._patience:
@@ -229,9 +236,6 @@ class Child:
             log.warning("actor_stop_overdue", actor=self.spec.name, shutdown_s=self.shutdown_s)
             self._scope.cancel()
             await self._down.wait()
-        # Those an incarnation did not get to would stop the next one.
-        self.address.actor_inbox.answer_stops()
-        self._stop_by = None
 
     def hurry(self) -> None:
         """Wait no longer for its stop in order."""

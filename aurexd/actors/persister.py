@@ -17,7 +17,6 @@ from aurexd.actors.messages import (
     Ask,
     GetHistory,
     GetStore,
-
     PriceRow,
     Recorded,
     StoreState,

@@ -6,6 +6,7 @@ There are thousands, so a session has no inbox and no task of its own here: the 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -38,10 +39,11 @@ from aurexd.protocol.messages import ServerMessage
 log = structlog.get_logger(__name__)
 
 BURST_SECONDS = 2.0
-"""A client may save up this many seconds of its message rate: a page that subscribes to ten things at once is fine."""
+"""A client may save up this many seconds of its message rate: a page may subscribe to ten things at once."""
 
 OFFENCES = 50
-"""Messages over the rate in a row before the session is closed: five seconds at twice the default rate."""
+"""Messages over the rate before the session is closed: five seconds at twice the default rate. A pause in
+which the whole burst is saved up again wipes them out."""
 
 
 class Line(Protocol):
@@ -68,8 +70,8 @@ class Line(Protocol):
     def send_frame(self, frame: bytes) -> None:
         """Write one frame that must arrive."""
 
-    def drop_channel(self, channel: str) -> None:
-        """Forget what waits of a channel."""
+    def drop_channel(self, channel: str) -> int:
+        """Forget what waits of a channel: how many messages."""
 
 
 class Audience:
@@ -82,8 +84,8 @@ class Audience:
         self.channels = channels
         self.sessions: list[Session] = []
         self.writes: list[Callable[[bytes], int]] = []
-        """Each session's `write`, in the same order: the fan-out looks at nothing else of a session that keeps up,
-        because what it touches of ten thousand of them does not fit into a processor's cache."""
+        """Each session's `write`, in the same order: the fan-out looks at nothing else of a session that
+        keeps up, because what it touches of ten thousand of them does not fit into a processor's cache."""
         self.last_sent = trio.current_time()
 
     def seat(self, session: Session) -> None:
@@ -94,7 +96,7 @@ class Audience:
 
     def unseat(self, session: Session) -> None:
         """Remove a session; the last one takes its seat."""
-        assert session.seat is not None
+        assert session.seat is not None  # noqa: S101 — whoever asks has looked
         _, number = session.seat
         session.seat = None
         last, write = self.sessions.pop(), self.writes.pop()
@@ -147,13 +149,12 @@ class Session:
         self._protocol = protocol
         self._hub = hub
         self._close = close
-        self._bucket = TokenBucket.full(
-            limits.max_messages_per_second, limits.max_messages_per_second * BURST_SECONDS, trio.current_time()
-        )
+        rate = limits.max_messages_per_second
+        self._bucket = TokenBucket.full(rate, max(1.0, rate * BURST_SECONDS), trio.current_time())
         self._offences = 0
         self._limits = limits
         self._heartbeat = heartbeat
-        self._pinged_at = 0.0
+        self._pinged_at = -math.inf
         self._clock = clock
 
     # --- what the client says ---
@@ -178,7 +179,8 @@ class Session:
                 )
             )
             return
-        self._offences = 0
+        if self._bucket.tokens >= self._bucket.burst - 1.0:
+            self._offences = 0
         for effect in self._protocol.receive(payload, self._clock.now()):
             match effect:
                 case Reply(message=message):
@@ -202,11 +204,6 @@ class Session:
         await tell_when_room(self._hub, message)
 
     # --- what the hub does with it ---
-
-    @property
-    def last_received(self) -> float:
-        """Loop time at which the client was last heard."""
-        return self._line.last_received
 
     @property
     def last_sent(self) -> float:
@@ -265,19 +262,22 @@ class Session:
         if self._line.lossless_bytes > self._limits.send_queue_bytes:
             self.close(CloseCode.SLOW_CONSUMER)
 
-    def drop_channel(self, channel: str) -> None:
-        """Nothing more of this channel's backlog is to follow."""
-        self._line.drop_channel(channel)
+    def drop_channel(self, channel: str) -> int:
+        """Nothing more of this channel's backlog is to follow: how many messages that was."""
+        return self._line.drop_channel(channel)
 
-    def ping(self, now: float) -> None:
-        """Ask for a sign of life, once per silence."""
-        if self._pinged_at < self._line.last_received:
-            self._pinged_at = now
-            self._line.send_frame(ping_frame())
+    def check_alive(self, now: float) -> None:
+        """Ping a client that was silent for too long; close one that left the ping unanswered."""
+        if self._pinged_at <= self._line.last_received:
+            if now - self._line.last_received >= self._heartbeat.ping_interval_s:
+                self._pinged_at = now
+                self._line.send_frame(ping_frame())
+        elif now - self._pinged_at >= self._heartbeat.pong_timeout_s:
+            self.close(CloseCode.HEARTBEAT_TIMEOUT)
 
     def close(self, code: CloseCode) -> None:
-        """Start closing; the first reason stands."""
-        if self.closing is None:
+        """Start closing, unless the connection is gone; the first reason stands."""
+        if self.closing is None and self._protocol.state is not State.CLOSED:
             self.closing = code
             self._protocol.close()
             self._close(code)

@@ -168,7 +168,9 @@ class Source(TrioActor):
             if error is not None and error.fatal:
                 self._fail(error)
                 self._rest(SourceState.FAILED)
-                self._log.error("source_failed", reason=str(error), advice="mend the cause, then restart the source")
+                self._log.error(
+                    "source_failed", reason=str(error), advice="mend the cause, then restart the source"
+                )
             elif error is not None:
                 await self._wait_to_retry(error)
             elif self._finished:
@@ -217,7 +219,9 @@ class Source(TrioActor):
         )
         self._next_attempt = EpochUs(self.clock.now() + int(delay_s * SECOND_US))
         self._enter(SourceState.WAITING)
-        self._log.warning("source_lost", reason=str(error), failures=self._failures, retry_in_s=round(delay_s, 1))
+        self._log.warning(
+            "source_lost", reason=str(error), failures=self._failures, retry_in_s=round(delay_s, 1)
+        )
         with trio.move_on_after(delay_s) as self._connection:
             await trio.sleep_forever()
         self._connection = None

@@ -1,5 +1,4 @@
-"""Keeps actors alive, by OTP's names and rules: ordered start, restart with a budget, stop in reverse,
-escalation.
+"""Keeps actors alive, by OTP's names and rules: ordered start, budgeted restart, stop in reverse, escalation.
 
 One supervisor for actors that are tasks, actors that are threads, and other supervisors. The rules are those
 of https://www.erlang.org/doc/system/sup_princ.html; restarts with a delay and `park` are added to them.
@@ -109,10 +108,13 @@ class Supervisor:
         down for good they are answered with `ActorDeadError`.
 
         Raises:
-            LookupError: there is no such child.
+            LookupError: there is no such child, or it is a supervisor.
 
         """
-        return self._child(name).address
+        child = self._child(name)
+        if child.supervisor is not None:
+            raise LookupError(f"{name} is a supervisor: ask it for its children's addresses")
+        return child.address
 
     def children(self) -> list[ChildStatus]:
         """How the children are, in the order they start."""

@@ -104,8 +104,6 @@ class TrioActor(AddressedActor):
                 self._stopped_by = await self._receive_until_stopped()
                 await self.on_stop()
                 self.nursery.cancel_scope.cancel()
-        except trio.Cancelled:
-            raise
         except BaseExceptionGroup as group:
             if group.split(trio.Cancelled)[1] is None:
                 raise

@@ -1,14 +1,15 @@
-"""What the port answers over HTTP: the routes of `/api/v1`, health, and the page. Asks the actors, decides nothing."""
+"""What the port answers over HTTP: the routes of `/api/v1`, health, and the page. It decides nothing."""
 
 from __future__ import annotations
 
 import hashlib
 import importlib.resources
-from collections.abc import Awaitable, Callable
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Protocol, TypeVar, cast
 
 import msgspec
 import pykka
+import structlog
 import trio
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -17,7 +18,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from aurexd import __version__
+from aurexd.actors.inbox import Inbox
 from aurexd.actors.messages import (
+    Ask,
     GetHistory,
     GetStats,
     GetStore,
@@ -29,14 +32,21 @@ from aurexd.actors.messages import (
 )
 from aurexd.actors.trio_actor import ask
 from aurexd.clock import Clock
-from aurexd.errors import StoreError
+from aurexd.errors import InboxFullError, StoreError
 from aurexd.market import SECOND_US, EpochUs, Price, format_time, parse_time
 from aurexd.protocol import compose
 from aurexd.protocol.schema import asyncapi_document
 from aurexd.server.openapi import openapi_document
 
+log = structlog.get_logger(__name__)
+
+R = TypeVar("R")
+
 ASK_S = 2.0
 """An actor that does not answer within this is in trouble, and the client is told so."""
+
+HISTORY_S = 10.0
+"""The same for history, which reads from the disk."""
 
 HISTORY_LIMIT = 1000
 HISTORY_LIMIT_MAX = 10_000
@@ -108,8 +118,14 @@ class Api:
                 Route("/api/v1/openapi.json", self.openapi),
                 Route("/api/v1/asyncapi.json", self.asyncapi),
             ],
-            exception_handlers={HTTPException: _error, trio.TooSlowError: _busy, pykka.ActorDeadError: _busy},
+            exception_handlers={
+                HTTPException: _error,
+                trio.TooSlowError: _busy,
+                pykka.ActorDeadError: _busy,
+                Exception: _failure,
+            },
         )
+        self.app.router.redirect_slashes = False
 
     # --- prices ---
 
@@ -125,16 +141,18 @@ class Api:
         query = request.query_params
         interval = query.get("interval", "tick")
         if interval != "tick":
-            raise HTTPException(400, f"interval: {interval!r} is not served by this release — use interval=tick")
+            raise HTTPException(
+                400, f"interval: {interval!r} is not served by this release — use interval=tick"
+            )
         state = await self._symbol(request)
         now = self._clock.now()
         limit = _number(query, "limit", HISTORY_LIMIT, 1, HISTORY_LIMIT_MAX)
         end = _time(query, "to", EpochUs(now + 1))
         hours = _number(query, "hours", HISTORY_HOURS, 0.0, 24.0 * 3660)
-        start = _time(query, "from", EpochUs(end - int(hours * 3600 * SECOND_US)))
+        start = _time(query, "from", EpochUs(max(0, end - int(hours * 3600 * SECOND_US))))
         question = GetHistory(symbol=state.symbol, start=start, end=end, limit=int(limit))
         try:
-            rows = await ask(self._persister, question, timeout_s=10.0)
+            rows = await _ask(self._persister, question, HISTORY_S)
         except StoreError as error:
             raise HTTPException(503, f"history is not available: {error}") from error
         body = _encode(
@@ -146,19 +164,21 @@ class Api:
                 "prices": [_row(row) for row in rows],
             }
         )
-        etag = f'"{hashlib.blake2b(_encode([_row(row) for row in rows]), digest_size=12).hexdigest()}"'
+        # Weak: the same prices under another `to`, which moves on with the time, are the same history.
+        etag = f'W/"{hashlib.blake2b(_encode([_row(row) for row in rows]), digest_size=12).hexdigest()}"'
         headers = {"ETag": etag, "Cache-Control": "no-cache"}
-        if etag in [tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")]:
+        known = [tag.strip() for tag in request.headers.get("if-none-match", "").split(",")]
+        if etag in known or etag.removeprefix("W/") in known or "*" in known:
             return Response(status_code=304, headers=headers)
         return Response(body, media_type="application/json", headers=headers)
 
     async def _symbol(self, request: Request) -> SymbolState:
         """The symbol that was asked for, or the first default one."""
         name = request.query_params.get("symbol")
-        states = await ask(self._aggregator, GetSymbols(), timeout_s=ASK_S)
+        states = await _ask(self._aggregator, GetSymbols())
         if name is None:
             return next((state for state in states if state.default), states[0])
-        state = await ask(self._aggregator, GetSymbol(symbol=name), timeout_s=ASK_S)
+        state = await _ask(self._aggregator, GetSymbol(symbol=name))
         if state is None:
             raise HTTPException(404, f"no symbol {name!r}; there are {', '.join(s.symbol for s in states)}")
         return state
@@ -167,7 +187,7 @@ class Api:
 
     async def sources(self, _request: Request) -> Response:
         """Every source: its state, why it failed, when it tries again; and each symbol's carrier."""
-        states = await ask(self._aggregator, GetSymbols(), timeout_s=ASK_S)
+        states = await _ask(self._aggregator, GetSymbols())
         return _json(
             {
                 "sources": [_source(status) for status in await self._sources()],
@@ -189,7 +209,7 @@ class Api:
 
     async def stats(self, _request: Request) -> Response:
         """How many clients, how many messages."""
-        stats = await ask(self._hub, GetStats(), timeout_s=ASK_S)
+        stats = await _ask(self._hub, GetStats())
         now = self._clock.now()
         return _json(
             {
@@ -205,19 +225,22 @@ class Api:
 
     async def healthz(self, _request: Request) -> Response:
         """200 while the core actors answer."""
-        await ask(self._hub, GetStats(), timeout_s=ASK_S)
-        await ask(self._aggregator, GetSymbols(), timeout_s=ASK_S)
+        await _ask(self._hub, GetStats())
+        await _ask(self._aggregator, GetSymbols())
         return _json({"status": "ok", "version": __version__, "uptime_s": round(self._lifecycle.uptime_s, 1)})
 
     async def readyz(self, _request: Request) -> Response:
-        """200 while clients can be served; how fresh the prices are, and whether they are stored, is in the body."""
-        states = await ask(self._aggregator, GetSymbols(), timeout_s=ASK_S)
-        store = await ask(self._persister, GetStore(), timeout_s=ASK_S)
+        """200 while clients can be served; how fresh the prices are, and if stored, stands in the body."""
+        states = await _ask(self._aggregator, GetSymbols())
+        store = await _ask(self._persister, GetStore())
         phase = self._lifecycle.phase
         body = {
             "ready": phase == "serving",
             "phase": phase,
-            "symbols": {s.symbol: {"quality": s.quality, "source": s.source, "reason": s.status_reason} for s in states},
+            "symbols": {
+                s.symbol: {"quality": s.quality, "source": s.source, "reason": s.status_reason}
+                for s in states
+            },
             "store": {
                 "state": store.state,
                 "reason": store.reason,
@@ -256,6 +279,16 @@ class Api:
     async def asyncapi(self, _request: Request) -> Response:
         """The WebSocket's messages, described."""
         return _json(asyncapi_document())
+
+
+async def _ask(ref: pykka.ActorRef[Any], question: Ask[R], timeout_s: float = ASK_S) -> R:
+    """Ask, and wait in line where the inbox is full: a busy actor is not a dead one."""
+    with trio.fail_after(timeout_s):
+        while True:
+            try:
+                return await ask(ref, question, timeout_s=timeout_s)
+            except InboxFullError:
+                await cast("Inbox", ref.actor_inbox).wait_room()
 
 
 def _latest(price: Price, now: EpochUs) -> dict[str, Any]:
@@ -304,25 +337,40 @@ def _time(query: Any, name: str, default: EpochUs) -> EpochUs:
     if text is None:
         return default
     try:
-        return parse_time(text)
+        time = parse_time(text)
+        format_time(time)  # an offset may lead out of the years that can be written
     except ValueError as error:
-        raise HTTPException(400, f"{name}: expected a time such as 2025-10-27T12:00:00Z, got {text!r}") from error
+        raise HTTPException(
+            400, f"{name}: expected a time such as 2025-10-27T12:00:00Z, got {text!r}"
+        ) from error
+    return time
 
 
 def _json(body: Any, status: int = 200) -> Response:
-    return Response(_encode(body), status, media_type="application/json", headers={"Cache-Control": "no-store"})
-
-
-async def _error(_request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    body = {"error": {"status": error.status_code, "message": error.detail}}
     return Response(
-        _encode(body),
-        error.status_code,
-        media_type="application/json",
-        headers={"Cache-Control": "no-store", **(error.headers or {})},
+        _encode(body), status, media_type="application/json", headers={"Cache-Control": "no-store"}
     )
 
 
-async def _busy(request: Request, _error_: Exception) -> Response:
-    return await _error(request, HTTPException(503, "the daemon did not answer in time; its log says why"))
+def _problem(status: int, message: str, headers: Mapping[str, str] | None = None) -> Response:
+    return Response(
+        _encode({"error": {"status": status, "message": message}}),
+        status,
+        media_type="application/json",
+        headers={"Cache-Control": "no-store", **(headers or {})},
+    )
+
+
+async def _error(_request: Request, error: Exception) -> Response:
+    known = cast("HTTPException", error)
+    return _problem(known.status_code, known.detail, known.headers)
+
+
+async def _busy(_request: Request, error: Exception) -> Response:
+    log.warning("request_unanswered", reason=str(error))
+    return _problem(503, "the daemon did not answer in time; its log says why")
+
+
+async def _failure(request: Request, error: Exception) -> Response:
+    log.error("request_failed", path=request.url.path, exc_info=error)
+    return _problem(500, "the daemon failed to answer this; its log says why")

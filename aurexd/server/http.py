@@ -1,4 +1,4 @@
-"""The seam to the HTTP server: hands an open stream to hypercorn, which speaks HTTP and calls the application.
+"""The seam to the HTTP server: hands an open stream to hypercorn, which speaks HTTP and calls the app.
 
 hypercorn's `TCPServer` is internal to it, so its version is pinned and nothing outside this room imports it
 (docs/adr/0005). Each connection is closed after its answer: see `port.py`.
@@ -38,8 +38,9 @@ class HttpServer:
 
     async def serve(self, stream: ClientStream) -> None:
         """Answer one request; returns when the connection is closed."""
-        with trio.move_on_after(ANSWER_TIMEOUT_S):
-            adapter = _TlsAdapter(stream) if stream.is_tls else _PlainAdapter(stream)
+        adapter = _TlsAdapter(stream) if stream.is_tls else _PlainAdapter(stream)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_cut_off, stream)
             await TCPServer(
                 self._app,
                 self._config,
@@ -47,6 +48,19 @@ class HttpServer:
                 ConnectionState(LifespanState()),
                 adapter,  # type: ignore[arg-type]  # it says SSLStream, and takes what looks like one
             )
+            nursery.cancel_scope.cancel()
+
+
+async def _cut_off(stream: ClientStream) -> None:
+    """Cut off a client that takes its time, or that is not done when the daemon is.
+
+    hypercorn shields its writes from cancellation, so to end them the stream itself has to go.
+    """
+    try:
+        await trio.sleep(ANSWER_TIMEOUT_S)
+    finally:
+        if not stream.closed:
+            stream.abort()
 
 
 class _PlainAdapter:

@@ -18,7 +18,9 @@ def _query(name: str, schema: dict[str, Any], description: str) -> dict[str, Any
     return {"name": name, "in": "query", "schema": schema, "description": description}
 
 
-def _get(summary: str, answers: dict[str, str], parameters: list[dict[str, Any]] | None = None) -> dict[str, Any]:
+def _get(
+    summary: str, answers: dict[str, str], parameters: list[dict[str, Any]] | None = None
+) -> dict[str, Any]:
     responses = {code: {"description": text} for code, text in answers.items()}
     return {"get": {"summary": summary, "parameters": parameters or [], "responses": responses}}
 
@@ -38,7 +40,7 @@ _PATHS = {
         {"200": "Serving.", "503": "Starting or draining."},
     ),
     "/api/v1/prices/latest": _get(
-        "The newest price of one symbol, with the quality it has now: the fields of `price_update`, and its age.",
+        "The newest price of one symbol, with the quality it has now: as in `price_update`, and its age.",
         {"200": "The price.", "404": _UNKNOWN, "503": "There is no price yet; the message says why."},
         [_SYMBOL],
     ),
@@ -47,9 +49,15 @@ _PATHS = {
         {"200": "The prices.", "304": "Unchanged.", "400": "A bad parameter.", "404": _UNKNOWN, "503": _BUSY},
         [
             _SYMBOL,
-            _query("interval", {"type": "string", "enum": ["tick"], "default": "tick"}, "Every price, one by one."),
+            _query(
+                "interval",
+                {"type": "string", "enum": ["tick"], "default": "tick"},
+                "Every price, one by one.",
+            ),
             _query("hours", {"type": "number", "default": 24}, "How far back from `to`, by receive time."),
-            _query("from", {"type": "string", "format": "date-time"}, "Start (inclusive); wins over `hours`."),
+            _query(
+                "from", {"type": "string", "format": "date-time"}, "Start (inclusive); wins over `hours`."
+            ),
             _query("to", {"type": "string", "format": "date-time"}, "End (exclusive); default: now."),
             _query(
                 "limit",

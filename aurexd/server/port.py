@@ -1,8 +1,8 @@
 """The shared port: accepts connections, reads each one's first request, and hands it to WebSocket or HTTP.
 
-The seam is docs/adr/0005: the head is read once, bounded in size and time, and put back in front of the stream, so
-that neither side needs to know of the other. HTTP closes after each answer; an upgrade therefore always comes as a
-connection's first request, also behind proxies that keep connections alive.
+The seam is docs/adr/0005: the head is read once, bounded in size and time, and put back in front of the
+stream, so that neither side needs to know of the other. HTTP closes after each answer; an upgrade therefore
+always comes as a connection's first request, also behind proxies that keep connections alive.
 """
 
 from __future__ import annotations
@@ -28,15 +28,17 @@ HEAD_BYTES = 16384
 STREAM_PATH = b"/api/v1/ws/stream"
 
 BACKLOG = 4096
-"""Connections the kernel holds for us while the loop is busy; capped by net.core.somaxconn (4096 on Linux)."""
+"""Connections the kernel holds for us while the loop is busy; capped by net.core.somaxconn (Linux: 4096)."""
 
 SEND_BUFFER_BYTES = 65536
-"""What the kernel may hold for one client. Small on purpose: what waits there is old and cannot be conflated.
+"""What the kernel may hold for one client. Small on purpose: what waits there is old and is not conflated.
 Linux doubles it for its own bookkeeping."""
 
 EXHAUSTED_PAUSE_S = 0.1
 """How long to stop accepting when the process is out of file descriptors or memory."""
 
+GONE_BEFORE_ACCEPTED = frozenset({errno.ECONNABORTED, errno.EPERM, errno.EPROTO})
+"""The client gave up, or the firewall turned it away, before it was accepted; see accept(2)."""
 
 
 class Upgrade(msgspec.Struct, frozen=True, gc=False):
@@ -53,26 +55,31 @@ ServeHttp = Callable[[ClientStream], Awaitable[None]]
 
 
 def bind(address: str, port: int) -> list[socket.socket]:
-    """Listening sockets for the address, which may be a name such as `localhost` and then means all of its addresses.
+    """Listening sockets for the address; a name such as `localhost` means all of its addresses.
 
     Raises:
         ListenError: the address cannot be bound; the message says why and what to do.
 
     """
     try:
-        infos = socket.getaddrinfo(address or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except socket.gaierror as error:
-        raise ListenError(f"listen.address: {address!r} is not an address of this machine ({error.strerror})") from error
+        infos = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (socket.gaierror, UnicodeError) as error:
+        why = error.strerror if isinstance(error, socket.gaierror) else error
+        raise ListenError(f"listen.address: {address!r} is not an address of this machine ({why})") from error
     listeners: list[socket.socket] = []
+    absent: OSError | None = None
     for family, kind, protocol, _, sockaddr in dict.fromkeys(infos):
         try:
             listeners.append(_bind_one(family, kind, protocol, sockaddr, listeners))
         except OSError as error:
-            if error.errno == errno.EAFNOSUPPORT or (error.errno == errno.EADDRNOTAVAIL and listeners):
-                continue  # `localhost` has an IPv6 address on machines without IPv6
+            if error.errno in {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL}:
+                absent = error  # `localhost` has an IPv6 address on machines without IPv6, too
+                continue
             for listener in listeners:
                 listener.close()
             raise ListenError(_explain(error, address, port)) from error
+    if absent is not None and not listeners:
+        raise ListenError(_explain(absent, address, port)) from absent
     return listeners
 
 
@@ -100,13 +107,13 @@ def _bind_one(
 
 
 def _explain(error: OSError, address: str, port: int) -> str:
-    where = f"listen: cannot bind {address}:{port}"
+    where = f"listen: cannot bind {f'[{address}]' if ':' in address else address}:{port}"
     match error.errno:
         case errno.EADDRINUSE:
             return f"{where}: another process uses it — stop that one (ss -ltnp shows it) or set listen.port"
         case errno.EACCES:
             return f"{where}: ports below 1024 need CAP_NET_BIND_SERVICE — set listen.port to 1024 or more"
-        case errno.EADDRNOTAVAIL:
+        case errno.EADDRNOTAVAIL | errno.EAFNOSUPPORT:
             return f"{where}: this machine has no such address — set listen.address"
         case _:
             return f"{where}: {error.strerror}"
@@ -138,7 +145,7 @@ class Port:
         return number
 
     async def serve(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Serve until cancelled; after `stop_accepting`, until the last client has gone. Closes the listeners."""
+        """Serve until cancelled; or, after `stop_accepting`, until the last client has gone."""
         async with trio.open_nursery() as clients:
             try:
                 with self._accepting:
@@ -155,21 +162,26 @@ class Port:
         self._accepting.cancel()
 
     async def _accept(self, listener: socket.socket, clients: trio.Nursery) -> None:
+        paused = False
         while True:
             try:
                 client, address = listener.accept()
             except (BlockingIOError, InterruptedError):
                 await trio.lowlevel.wait_readable(listener)
-                continue
             except OSError as error:
-                if error.errno in {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}:
-                    log.error("accept_paused", reason=error.strerror, advice="raise LimitNOFILE or limit clients")
-                    await trio.sleep(EXHAUSTED_PAUSE_S)
-                # else the client gave up before it was accepted: nothing of ours
-                continue
-            client.setblocking(False)
-            clients.start_soon(self._serve_client, client, address[0])
-            await trio.lowlevel.checkpoint()
+                if error.errno in GONE_BEFORE_ACCEPTED:
+                    await trio.lowlevel.checkpoint()
+                    continue
+                if not paused:  # said once, not ten times a second
+                    advice = "raise LimitNOFILE or limit the clients"
+                    log.error("accept_paused", reason=error.strerror, advice=advice)
+                paused = True
+                await trio.sleep(EXHAUSTED_PAUSE_S)
+            else:
+                paused = False
+                client.setblocking(False)
+                clients.start_soon(self._serve_client, client, address[0])
+                await trio.lowlevel.checkpoint()
 
     async def _serve_client(self, client: socket.socket, address: str) -> None:
         """One connection, from accept to close: the crash barrier between a client and the daemon."""
@@ -186,6 +198,8 @@ class Port:
                 await self._websocket(stream, upgrade)
             else:
                 await self._http(stream)
+            await stream.aclose()
+            await stream.linger()
         except* (trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # the client went away
         except* Exception:
@@ -197,21 +211,20 @@ class Port:
 async def _read_request(stream: ClientStream) -> Upgrade | None:
     """Read the first request's head and put it back; the upgrade it asks for, or None when it is plain HTTP.
 
-    What is no HTTP at all, too large or cut short is None as well: the HTTP side answers what is wrong with it.
+    What is no HTTP, too large or cut short is None as well: the HTTP side answers what is wrong with it.
     """
     head = b""
-    while b"\r\n\r\n" not in head and len(head) < HEAD_BYTES:
-        data = await stream.receive_some(HEAD_BYTES)
-        if not data:
-            break
-        head += data
-    stream.push_back(head)
     parser = h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD_BYTES)
+    request: object = h11.NEED_DATA
     try:
-        parser.receive_data(head)
-        request = parser.next_event()
+        while request is h11.NEED_DATA:
+            data = await stream.receive_some(HEAD_BYTES)
+            head += data
+            parser.receive_data(data)
+            request = parser.next_event()
     except h11.RemoteProtocolError:
-        return None
+        request = None
+    stream.push_back(head)
     if not isinstance(request, h11.Request) or request.target.split(b"?")[0] != STREAM_PATH:
         return None
     headers: dict[bytes, str] = {}

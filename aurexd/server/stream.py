@@ -1,13 +1,14 @@
 """One client's byte stream, plain or TLS, over a non-blocking socket: the only room that writes to a client.
 
-It knows nothing of WebSocket or HTTP. What makes it more than `trio.SocketStream` is that a ready frame can be
-*offered* to it by a plain call: it goes straight into the socket, and only what does not fit waits in an outbox
-with a task that writes it (docs/adr/0001, "Fan-out"). Everything that is written goes through here, so frames never
-interleave, and nothing is ever cut in the middle of a frame while the connection lives.
+It knows nothing of WebSocket or HTTP. What makes it more than `trio.SocketStream` is that ready frames can be
+written to it by a plain call: they go straight into the socket, and only what does not fit waits in an outbox
+with a task that writes it (docs/adr/0001, "Fan-out"). Everything that is written goes through here, so frames
+never interleave, and nothing is ever cut in the middle of a frame while the connection lives.
 """
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import ssl
 from collections.abc import Callable
@@ -16,26 +17,34 @@ import trio
 
 from aurexd.outbox import Batch, Outbox
 from aurexd.protocol.codec import Encoding
+from aurexd.server.tls import TlsConversation
 
 RECEIVE_BYTES = 4096
 """Clients say little: one read of this size holds any message they need."""
+
+LINGER_S = 2.0
+"""How long a client may take to close after us; nginx: 5 s between two reads."""
 
 
 class ClientStream(trio.abc.Stream):
     """A `trio.abc.Stream` that also takes frames without waiting.
 
-    Until `start_session` it is an ordinary stream. After it, the given nursery runs the task that writes what did
-    not fit, so a caller that is cancelled never leaves a frame half written.
+    1.  Until `start_session` it is an ordinary stream but for its end: `aclose` ends both directions, and the
+        socket is its owner's to give back, by `abort`.
+    2.  From then on frames may be written without waiting, and the given nursery runs the task that writes
+        what did not fit; so a caller that is cancelled never leaves a frame half written.
+    3.  From `end_session` on only `send_all` is listened to: what waits goes out before that.
     """
 
     __slots__ = (
         "_closed",
-        "_drained",
         "_encoding",
-        "_limit",
+        "_flushing",
+        "_in_session",
         "_nursery",
         "_outbox",
         "_read_ahead",
+        "_settled",
         "_tls",
         "last_received",
         "last_sent",
@@ -50,23 +59,26 @@ class ClientStream(trio.abc.Stream):
         self.socket = sock
         self.remote_address = remote_address
         self.last_received = trio.current_time()
-        """Loop time at which the client was last heard."""
+        """Loop time at which the client was last heard, or took something that had waited for it."""
         self.last_sent = self.last_received
         """Loop time at which something was written for this client alone; fan-out is not counted here."""
-        self._tls = _Tls(tls) if tls else None
+        self._tls = TlsConversation(tls) if tls else None
         self.write: Callable[[bytes], int] = self._write if tls else sock.send
-        """How many bytes of ready frames were taken care of, without waiting; what is left goes to `keep`. On a plain
-        stream with nothing queued this is the socket's own `send`, because it is called for every client and update;
-        so it raises BlockingIOError and OSError as that does."""
+        """How many bytes of ready frames were taken care of, without waiting; what is left goes to `keep`.
+        On a plain stream with nothing queued this is the socket's own `send`, because it is called for every
+        client and update; so it raises BlockingIOError and OSError as that does."""
         self.on_write_changed: Callable[[], None] | None = None
         """Called when `write` has become another function."""
         self._read_ahead = b""
         self._encoding: Encoding | None = None
-        self._limit = 0
         self._nursery: trio.Nursery | None = None
+        self._in_session = False
         self._outbox: Outbox | None = None
         """Exists only while something waits."""
-        self._drained: trio.Event | None = None
+        self._flushing = False
+        """Whether there is a task that writes what waits."""
+        self._settled: trio.Event | None = None
+        """For those who wait until what they said is out."""
         self._closed = False
 
     # --- reading ---
@@ -80,10 +92,12 @@ class ClientStream(trio.abc.Stream):
         """
         if self._tls is None:
             return
-        while not self._tls.try_handshake():
-            await self._send_sealed()
-            self._tls.feed(await self._receive(16384))
-        await self._send_sealed()
+        try:
+            while not self._tls.try_handshake():
+                await self._send_sealed()
+                self._tls.feed(await self._receive(16384))
+        finally:
+            await self._send_sealed()  # after a failure: the alert that says why
 
     def push_back(self, data: bytes) -> None:
         """Give back bytes that were read too early: they are received again first."""
@@ -104,6 +118,7 @@ class ClientStream(trio.abc.Stream):
             return data
         if self._tls is None:
             return await self._receive(limit)
+        await trio.lowlevel.checkpoint()  # one record may be worth several reads, and those wait for nothing
         while (plain := self._tls.open(limit)) is None:
             await self._send_sealed()  # reading may owe the peer an answer: a key update, a ticket
             self._tls.feed(await self._receive(16384))
@@ -146,51 +161,74 @@ class ClientStream(trio.abc.Stream):
         return self._outbox.lossless_bytes if self._outbox else 0
 
     def start_session(self, nursery: trio.Nursery, encoding: Encoding) -> None:
-        """From here on frames may be offered; `nursery` lives as long as the connection."""
+        """From here on frames are taken without waiting; `nursery` lives until after `end_session`."""
         self._nursery = nursery
         self._encoding = encoding
+        self._in_session = not self._closed
+        if self._outbox is not None:
+            self._outbox.encoding = encoding
+
+    def end_session(self) -> None:
+        """From here on only `send_all` is listened to; what waits is still written, before what follows."""
+        self._in_session = False
+        self._change_write(_write_nothing)
+        if self._outbox is not None:
+            self._outbox.settle()
 
     def keep(self, batch: Batch, written: int) -> None:
-        """Take over a batch of which `write` took only `written` bytes, or failed to. Never blocks, never raises."""
-        if not self._closed:
+        """Take over a batch of which `write` took only so many bytes, or none. Never blocks, never raises."""
+        if self._in_session:
             self._backlog().keep_batch(batch, written)
 
     def send_frame(self, frame: bytes) -> None:
         """Write one frame that must arrive, or keep it in its turn. Never blocks, never raises."""
-        self.last_sent = trio.current_time()
-        if self._outbox is not None:
-            self._outbox.keep_lossless(frame)
-        elif not self._closed:
-            written = self._write(frame)
-            if written < len(frame):
-                self._backlog().keep_rest(frame[written:])
+        if self._in_session:
+            self.last_sent = trio.current_time()
+            self._put(frame)
 
-    def drop_channel(self, channel: str) -> None:
-        """Forget what waits of a channel that the client left or got a snapshot of."""
-        if self._outbox is not None:
-            self._outbox.drop_channel(channel)
+    def drop_channel(self, channel: str) -> int:
+        """Forget what waits of a channel that the client left or gets a snapshot of: how many messages."""
+        return self._outbox.drop_channel(channel) if self._outbox is not None else 0
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """Write `data` in its turn and wait until it is out."""
+        """Write `data` in its turn and wait until it is out.
+
+        Cancelled in a session, it is written nevertheless; cancelled before one, a stream that is cut in the
+        middle of it is aborted.
+
+        Raises:
+            trio.BrokenResourceError: the connection was lost, or aborted, before it was out.
+            trio.ClosedResourceError: it was closed here.
+
+        """
         await trio.lowlevel.checkpoint_if_cancelled()
         if self._closed:
             raise trio.ClosedResourceError("this stream is closed")
-        self.send_frame(bytes(data))
+        self.last_sent = trio.current_time()
+        self._put(bytes(data))
         if self._outbox is None:
             await trio.lowlevel.cancel_shielded_checkpoint()
-        elif self._nursery is None:
-            await self._flush()
+        elif self._flushing:
+            await self._wait_settled()
         else:
-            assert self._drained is not None
-            await self._drained.wait()
+            await self._flush()
         if self._closed:
             raise trio.BrokenResourceError("connection lost while writing")
 
     async def wait_send_all_might_not_block(self) -> None:
-        """Part of the stream interface; waits until nothing is queued."""
-        if self._drained is not None:
-            await self._drained.wait()
-        await trio.lowlevel.checkpoint()
+        """Part of the stream interface; waits until nothing but updates is queued."""
+        if self._flushing:
+            await self._wait_settled()
+        else:
+            await trio.lowlevel.checkpoint()
+
+    def _put(self, data: bytes) -> None:
+        if self._outbox is not None:
+            self._outbox.keep_lossless(data)
+        elif not self._closed:
+            written = self._write(data)
+            if written < len(data):
+                self._backlog().keep_rest(data[written:])
 
     def _write(self, data: bytes) -> int:
         """How many bytes of `data` are taken care of: sent, or (TLS) sealed and kept to go out first."""
@@ -207,65 +245,80 @@ class ClientStream(trio.abc.Stream):
 
     def _push_sealed(self) -> None:
         """Send what TLS has sealed; what does not fit waits and is, as ciphertext must be, the next to go."""
-        assert self._tls is not None
-        while self._tls.sealed:
+        tls = self._tls
+        while tls is not None and tls.sealed:
             try:
-                self._tls.sent(self.socket.send(self._tls.sealed))
+                tls.sent(self.socket.send(tls.sealed))
             except (BlockingIOError, InterruptedError):
                 self._backlog()
                 return
 
     def _backlog(self) -> Outbox:
         if self._outbox is None:
-            assert self._encoding is not None or self._nursery is None
             self._outbox = Outbox(self._encoding)
-            self._drained = trio.Event()
             self._change_write(_write_nothing)
             if self._nursery is not None:
+                self._flushing = True
                 self._nursery.start_soon(self._flush)
         return self._outbox
 
     async def _flush(self) -> None:
         """Write what waits as the socket takes it; ends when nothing waits or the connection is gone."""
+        self._flushing = True
         try:
-            while not self._closed:
-                try:
-                    await trio.lowlevel.wait_writable(self.socket)
-                except trio.ClosedResourceError:
-                    return
-                if self._write_waiting():
-                    return
+            while not self._closed and self._outbox is not None:
+                await trio.lowlevel.wait_writable(self.socket)
+                # There is room again: the client took something, so it lives, be it that it says nothing.
+                self.last_received = trio.current_time()
+                self._write_waiting(self._outbox)
+        except trio.ClosedResourceError:
+            pass
+        except trio.Cancelled:
+            self.abort()  # a frame may be half written, and nobody will write the rest
+            raise
         finally:
             self._outbox = None
-            if not self._closed:
+            self._flushing = False
+            if not self._closed and (self._in_session or self._nursery is None):
                 self._change_write(self._write if self._tls else self.socket.send)
-            drained, self._drained = self._drained, None
-            if drained is not None:
-                drained.set()
+            self._settle()
 
-    def _write_waiting(self) -> bool:
-        """Write once; whether nothing waits any more."""
-        outbox = self._outbox
-        assert outbox is not None
+    def _write_waiting(self, outbox: Outbox) -> None:
+        """Write until the socket is full or nothing waits."""
         try:
-            if self._tls is not None:
+            while not self._closed:
                 self._push_sealed()
-                if self._tls.sealed:
-                    return False
-            data = outbox.take()
-            outbox.keep_rest(data[self._write(data) :])
-        except (OSError, ssl.SSLError):
+                if self._tls is not None and self._tls.sealed:
+                    return
+                if not outbox.owes:
+                    self._settle()
+                if not outbox:
+                    self._outbox = None
+                    return
+                data = outbox.take()
+                written = self._write(data)
+                if written < len(data):
+                    outbox.keep_rest(data[written:])
+                    return
+        except OSError:
             self.abort()
-            return True
-        return not outbox and not (self._tls and self._tls.sealed)
+
+    async def _wait_settled(self) -> None:
+        if self._settled is None:
+            self._settled = trio.Event()
+        await self._settled.wait()
+
+    def _settle(self) -> None:
+        if self._settled is not None:
+            self._settled.set()
+            self._settled = None
 
     async def _send_sealed(self) -> None:
-        assert self._tls is not None
         try:
             self._push_sealed()
         except OSError as error:
             raise trio.BrokenResourceError(f"connection lost: {error}") from error
-        if self._outbox is not None and self._nursery is None:
+        if self._outbox is not None and not self._flushing:
             await self._flush()
 
     def _change_write(self, write: Callable[[bytes], int]) -> None:
@@ -277,94 +330,48 @@ class ClientStream(trio.abc.Stream):
 
     def abort(self) -> None:
         """Close the socket now; whoever waits on it is woken. What waited is lost."""
-        if not self._closed:
-            self._closed = True
-            self._change_write(_write_nothing)
-            self.on_write_changed = None  # and so no cycle keeps a session of a storm until the collector comes
-            trio.lowlevel.notify_closing(self.socket)
-            self.socket.close()
+        self._close()
+        self.socket.close()
 
     async def aclose(self) -> None:
-        """Close; a TLS client is told so if that needs no waiting."""
-        if not self._closed and self._tls is not None and not self.backlogged:
-            self._tls.say_goodbye()
-            try:
-                self._push_sealed()
-            except OSError:
-                self.abort()
-        self.abort()
+        """End both directions; a TLS client is told so if that needs no waiting.
+
+        The socket stays open for `linger`: its owner closes it by `abort`.
+        """
+        if not self._closed:
+            if self._tls is not None and self._outbox is None:
+                self._tls.say_goodbye()
+                with contextlib.suppress(OSError):
+                    self._push_sealed()
+            self._close()
+            with contextlib.suppress(OSError):
+                self.socket.shutdown(socket.SHUT_WR)
         await trio.lowlevel.checkpoint()
+
+    async def linger(self) -> None:
+        """After `aclose`: read and forget until the client has closed too, within `LINGER_S`.
+
+        A socket that is closed with something unread in it resets the connection, and the client may lose
+        what we said last (RFC 1122, 4.2.2.13).
+        """
+        with trio.move_on_after(LINGER_S), contextlib.suppress(OSError, trio.ClosedResourceError):
+            more = self.socket.fileno() >= 0
+            while more:
+                await trio.lowlevel.wait_readable(self.socket)
+                with contextlib.suppress(BlockingIOError):
+                    more = bool(self.socket.recv(65536))
+
+    def _close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self._in_session = False
+            self._change_write(_write_nothing)
+            self.on_write_changed = (
+                None  # and so no cycle keeps a session of a storm until the collector comes
+            )
+            trio.lowlevel.notify_closing(self.socket)
 
 
 def _write_nothing(_data: bytes) -> int:
     """`write` of a stream with a queue, or without a connection."""
     return 0
-
-
-class _Tls:
-    """TLS as a pure conversation: ciphertext in, ciphertext out (`ssl.SSLObject` over memory buffers)."""
-
-    __slots__ = ("_incoming", "_object", "_outgoing", "sealed")
-
-    def __init__(self, context: ssl.SSLContext) -> None:
-        self._incoming = ssl.MemoryBIO()
-        self._outgoing = ssl.MemoryBIO()
-        self._object = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
-        self.sealed: bytes | memoryview = b""
-        """Ciphertext to be sent, oldest first."""
-
-    def try_handshake(self) -> bool:
-        """Whether the handshake is complete; else feed it more."""
-        try:
-            self._object.do_handshake()
-        except ssl.SSLWantReadError:
-            return False
-        except ssl.SSLError as error:
-            raise trio.BrokenResourceError(f"TLS handshake failed: {error.reason}") from error
-        finally:
-            self._collect()
-        return True
-
-    def feed(self, data: bytes) -> None:
-        """Ciphertext from the peer; empty: its end."""
-        if data:
-            self._incoming.write(data)
-        else:
-            self._incoming.write_eof()
-
-    def open(self, limit: int) -> bytes | None:
-        """Plain bytes; empty at the end; None when more ciphertext is needed."""
-        try:
-            return self._object.read(limit)
-        except ssl.SSLWantReadError:
-            return None
-        except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
-            return b""
-        except ssl.SSLError as error:
-            raise trio.BrokenResourceError(f"TLS failed: {error.reason}") from error
-        finally:
-            self._collect()
-
-    def seal(self, data: bytes) -> None:
-        """Encrypt all of `data` onto `sealed`."""
-        view = memoryview(data)
-        while view:
-            view = view[self._object.write(view) :]
-        self._collect()
-
-    def sent(self, count: int) -> None:
-        """The first `count` bytes of `sealed` are out."""
-        self.sealed = memoryview(self.sealed)[count:] if count < len(self.sealed) else b""
-
-    def say_goodbye(self) -> None:
-        """Seal a close_notify; the peer's is not awaited."""
-        try:
-            self._object.unwrap()
-        except ssl.SSLError:
-            pass
-        self._collect()
-
-    def _collect(self) -> None:
-        if self._outgoing.pending:
-            fresh = self._outgoing.read()
-            self.sealed = fresh if not self.sealed else bytes(self.sealed) + fresh

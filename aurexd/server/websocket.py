@@ -1,13 +1,13 @@
 """The seam to trio-websocket: from an upgrade request to a running session, and to its end.
 
-trio-websocket does the handshake, reads, answers pings and closes; the frames of the fan-out go past it, straight
-into the same stream (`stream.py`). Facts about 0.12 that shaped this room: an oversized message or a ping that comes
-while we close raises out of its reader, and after a bad handshake it waits for ever; so each session has a nursery
-of its own, inside a crash barrier, and every wait has a deadline.
+trio-websocket does the handshake, reads, answers pings and closes; the frames of the fan-out go past it,
+straight into the same stream (`stream.py`). Each session has a nursery of its own, inside a crash barrier,
+and every wait has a deadline. What 0.12 leaves undone is mended in `_Connection`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,7 +16,8 @@ import pykka
 import structlog
 import trio
 import trio_websocket
-from wsproto.utilities import LocalProtocolError
+from wsproto import ConnectionType, WSConnection, events
+from wsproto.connection import ConnectionState
 
 from aurexd.actors.messages import SessionClosed, SessionOpened
 from aurexd.actors.session import Session
@@ -42,6 +43,11 @@ RETRY_SPREAD_MS = 5000
 RETRY_LATER = frozenset(
     {CloseCode.GOING_AWAY, CloseCode.TOO_MANY_CONNECTIONS, CloseCode.OVER_CAPACITY, CloseCode.RATE_LIMITED}
 )
+
+LIBRARY_CODES = {
+    int(code): code for code in (CloseCode.WEBSOCKET_ERROR, CloseCode.INVALID_TEXT, CloseCode.MESSAGE_TOO_BIG)
+}
+"""Those that trio-websocket sends of its own accord."""
 
 
 class WebSocketServer:
@@ -85,26 +91,32 @@ class WebSocketServer:
     async def _run(self, stream: ClientStream, upgrade: Upgrade, refusal: _Refusal | None) -> None:
         try:
             async with trio.open_nursery() as nursery:
-                connection = await self._accept(nursery, stream, upgrade)
-                if connection is None:
-                    pass
-                elif refusal is not None:
-                    await self._refuse(stream, upgrade, connection, refusal)
-                else:
-                    await self._converse(nursery, stream, upgrade, connection)
-                nursery.cancel_scope.cancel()
-        except* (LocalProtocolError, trio.BrokenResourceError, trio.ClosedResourceError):
-            pass  # the line broke, or something came in while we were closing: it is closed either way
+                try:
+                    connection = await self._accept(nursery, stream, upgrade)
+                    if connection is None:
+                        pass
+                    elif refusal is not None:
+                        await self._refuse(stream, upgrade, connection, refusal)
+                    else:
+                        await self._converse(nursery, stream, upgrade, connection)
+                finally:
+                    stream.end_session()  # the hub may not know yet, and the nursery will soon be gone
+                await stream.aclose()
+                # The reader ends by itself, now that the stream is closed; to cancel it costs as much as all
+                # the rest.
+                nursery.cancel_scope.deadline = trio.current_time() + 2 * CLOSE_S
+        except* (UnicodeError, trio.BrokenResourceError, trio.ClosedResourceError):
+            pass  # the line broke, or a header is not even text
 
     async def _accept(
         self, nursery: trio.Nursery, stream: ClientStream, upgrade: Upgrade
-    ) -> trio_websocket.WebSocketConnection | None:
+    ) -> _Connection | None:
+        """The connection, open; None when the handshake failed, which the client was told."""
         encoding, subprotocol = negotiate(upgrade.subprotocols)
-        with trio.move_on_after(self._limits.handshake_timeout_s):
-            request = await trio_websocket.wrap_server_stream(
-                nursery, stream, max_message_size=self._limits.max_message_bytes
-            )
-            connection = await request.accept(subprotocol=subprotocol)
+        connection = _Connection(stream, self._limits.max_message_bytes)
+        with trio.move_on_after(self._limits.handshake_timeout_s) as handshake:
+            nursery.start_soon(connection.read, handshake)
+            await connection.accept(subprotocol)
             stream.start_session(nursery, encoding)
             return connection
         return None
@@ -114,43 +126,53 @@ class WebSocketServer:
         nursery: trio.Nursery,
         stream: ClientStream,
         upgrade: Upgrade,
-        connection: trio_websocket.WebSocketConnection,
+        connection: _Connection,
     ) -> None:
-        encoding, subprotocol = negotiate(upgrade.subprotocols)
-        channels = frozenset[str]() if subprotocol else self._default_channels
+        encoding, _ = negotiate(upgrade.subprotocols)
+        channels = frozenset[str]() if upgrade.subprotocols else self._default_channels
+        closed = trio.Event()
+
+        async def close(code: CloseCode) -> None:
+            await self._close(stream, encoding, connection, code)
+            closed.set()
+
         session = Session(
             secrets.token_hex(6),
             stream,
             SessionProtocol(encoding, self._symbols, channels),
             encoding,
             hub=self._hub,
-            close=lambda code: nursery.start_soon(self._close, stream, encoding, connection, code),
+            close=lambda code: nursery.start_soon(close, code),
             limits=self._limits,
             heartbeat=self._heartbeat,
             clock=self._clock,
         )
-        await tell_when_room(self._hub, SessionOpened(session=session, channels=channels))
         try:
+            await tell_when_room(self._hub, SessionOpened(session=session, channels=channels))
             while True:
                 await session.receive(await connection.get_message())
         except trio_websocket.ConnectionClosed:
             pass
+        except pykka.ActorDeadError:
+            session.close(CloseCode.GOING_AWAY)
         except Exception:
             log.exception("session_crashed", session=session.id, client=upgrade.address)
             session.close(CloseCode.INTERNAL_ERROR)
         finally:
             session.end()
-            with trio.move_on_after(CLOSE_S, shield=True):
+            with trio.move_on_after(CLOSE_S, shield=True), contextlib.suppress(pykka.ActorDeadError):
                 await tell_when_room(self._hub, SessionClosed(session=session))
+        if session.closing is not None:
+            await closed.wait()
 
     async def _close(
         self,
         stream: ClientStream,
         encoding: Encoding,
-        connection: trio_websocket.WebSocketConnection,
+        connection: _Connection,
         code: CloseCode,
     ) -> None:
-        """The closing handshake, with a deadline: then the connection is cut."""
+        """The closing handshake, with a deadline."""
         retry_after_ms = 1 + secrets.randbelow(RETRY_SPREAD_MS)
         if code is CloseCode.GOING_AWAY:
             notice = compose.going_away("the server stops", retry_after_ms, self._clock.now())
@@ -158,30 +180,36 @@ class WebSocketServer:
         reason = close_reason(code, retry_after_ms if code in RETRY_LATER else None)
         with trio.move_on_after(CLOSE_S):
             await connection.aclose(code, reason)
-        stream.abort()
 
     # --- who may not enter ---
 
     def _refusal(self, upgrade: Upgrade) -> _Refusal | None:
         if upgrade.origin is not None and not self._is_allowed(upgrade.origin, upgrade.host):
-            return _Refusal(CloseCode.FORBIDDEN, f"pages from {upgrade.origin} may not connect here")
+            return _Refusal(CloseCode.FORBIDDEN, f"pages from {upgrade.origin[:100]} may not connect here")
         match self._admission.may_enter(upgrade.address):
             case "max_connections_per_ip":
                 limit = self._limits.max_connections_per_ip
-                return _Refusal(CloseCode.TOO_MANY_CONNECTIONS, f"more than {limit} connections from your address")
+                return _Refusal(
+                    CloseCode.TOO_MANY_CONNECTIONS, f"more than {limit} connections from your address"
+                )
             case "max_connections":
                 return _Refusal(CloseCode.OVER_CAPACITY, "the server is full")
         return None
 
     def _is_allowed(self, origin: str, host: str) -> bool:
         """A page may connect to where it came from, and from where the configuration allows."""
-        return origin in self._limits.allowed_origins or urlsplit(origin).netloc == host
+        if origin in self._limits.allowed_origins:
+            return True
+        try:
+            return urlsplit(origin).netloc == host != ""
+        except ValueError:
+            return False
 
     async def _refuse(
         self,
         stream: ClientStream,
         upgrade: Upgrade,
-        connection: trio_websocket.WebSocketConnection,
+        connection: _Connection,
         refusal: _Refusal,
     ) -> None:
         """Tell the client why, then close: a browser cannot read a refused upgrade."""
@@ -198,3 +226,42 @@ class _Refusal:
     def __init__(self, code: CloseCode, message: str) -> None:
         self.code = code
         self.message = message
+
+
+class _Connection(trio_websocket.WebSocketConnection):
+    """trio-websocket's connection, where it fits this daemon."""
+
+    def __init__(self, stream: ClientStream, max_message_bytes: int) -> None:
+        super().__init__(stream, WSConnection(ConnectionType.SERVER), max_message_size=max_message_bytes)
+        self._client_stream = stream
+
+    async def read(self, handshake: trio.CancelScope) -> None:
+        """Read until the end; that is the end of the handshake, too, for which the library would wait on."""
+        await self._reader_task()
+        handshake.cancel()
+
+    async def accept(self, subprotocol: str | None) -> None:
+        """Wait for the client's handshake and answer it."""
+        request = await self._get_request()
+        await request.accept(subprotocol=subprotocol)
+
+    async def _send(self, event: events.Event) -> None:
+        if self._wsproto.state in {ConnectionState.LOCAL_CLOSING, ConnectionState.CLOSED}:
+            return  # an answer to a ping, or to a second oversized message: too late, and it would raise
+        if isinstance(event, events.CloseConnection):
+            self._client_stream.end_session()  # no data may follow
+            if event.code in LIBRARY_CODES:
+                event = events.CloseConnection(event.code, close_reason(LIBRARY_CODES[event.code]))
+        await super()._send(event)
+
+    async def _handle_close_connection_event(self, event: events.CloseConnection) -> None:
+        if self._wsproto.state is ConnectionState.OPEN:
+            # Not the client's close but wsproto's verdict on its frames: the library would just hang up.
+            await self._send(event)
+        await super()._handle_close_connection_event(event)
+
+    async def _handle_message_event(self, event: events.BytesMessage | events.TextMessage) -> None:
+        # The library counts characters, and lets a message have any number of empty fragments.
+        size = len(event.data.encode() if isinstance(event.data, str) else event.data)
+        self._message_size += max(1, size) - len(event.data)
+        await super()._handle_message_event(event)

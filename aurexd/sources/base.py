@@ -46,7 +46,10 @@ class SourceSettings(pydantic.BaseModel):
     )
     type: str = pydantic.Field(description="Which provider's protocol it speaks.")
     priority: int = pydantic.Field(
-        default=1, ge=1, le=1000, description="1 is asked first; equal priorities keep whoever carries the price."
+        default=1,
+        ge=1,
+        le=1000,
+        description="1 is asked first; equal priorities keep whoever carries the price.",
     )
     symbols: dict[str, str] = pydantic.Field(
         min_length=1, description='Our symbol = the provider\'s name for it, e.g. { XAUUSD = "GOLD" }.'

@@ -72,7 +72,9 @@ async def test_it_says_at_once_that_nothing_is_known_yet(autojump_clock: object)
         assert status.reason == "no source has delivered a price yet"
 
 
-async def test_a_price_is_announced_with_its_status_first_and_both_are_recorded(autojump_clock: object) -> None:
+async def test_a_price_is_announced_with_its_status_first_and_both_are_recorded(
+    autojump_clock: object,
+) -> None:
     async with pipeline() as p:
         p.seen()
         tick = await p.tick("best", "2000.456")
@@ -106,7 +108,9 @@ async def test_a_source_that_falls_silent_is_replaced_without_a_tick(autojump_cl
         assert p.persister[-1] == Recorded(tick=None, price=price.price)
 
 
-async def test_when_all_fall_silent_the_quality_is_pushed_and_the_price_says_it(autojump_clock: object) -> None:
+async def test_when_all_fall_silent_the_quality_is_pushed_and_the_price_says_it(
+    autojump_clock: object,
+) -> None:
     async with pipeline() as p:
         await p.tick("best", "2000")
         p.seen()

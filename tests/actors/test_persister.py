@@ -33,7 +33,9 @@ FOREVER = EpochUs(2**62)
 @pytest.fixture(autouse=True)
 def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("aurexd.actors.persister.RETRY", Backoff(floor_s=0.01, base_s=0.01, cap_s=0.01))
-    monkeypatch.setattr("aurexd.actors.persister.RETRY_PERMANENT", Backoff(floor_s=0.01, base_s=0.01, cap_s=0.01))
+    monkeypatch.setattr(
+        "aurexd.actors.persister.RETRY_PERMANENT", Backoff(floor_s=0.01, base_s=0.01, cap_s=0.01)
+    )
     monkeypatch.setattr("aurexd.store.BUSY_MS", 10)
 
 

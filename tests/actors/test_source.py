@@ -10,7 +10,14 @@ from typing import Any
 import pykka
 import trio
 
-from aurexd.actors.messages import GetSource, PauseSource, ResumeSource, SourceState, SourceStatus, TickReceived
+from aurexd.actors.messages import (
+    GetSource,
+    PauseSource,
+    ResumeSource,
+    SourceState,
+    SourceStatus,
+    TickReceived,
+)
 from aurexd.actors.source import Source
 from aurexd.actors.trio_actor import ask, start_actor
 from aurexd.backoff import Backoff
@@ -41,7 +48,9 @@ class Scripted(Provider[SourceSettings]):
 
 
 class Silent(Scripted):
-    traits = Traits(stale_after_s=5.0, silence_s=math.inf, reconnect=Backoff(floor_s=3.0, base_s=1.0, cap_s=60.0))
+    traits = Traits(
+        stale_after_s=5.0, silence_s=math.inf, reconnect=Backoff(floor_s=3.0, base_s=1.0, cap_s=60.0)
+    )
 
 
 async def refuse(_feed: Feed) -> None:
@@ -88,7 +97,9 @@ async def status_of(ref: pykka.ActorRef[Source]) -> SourceStatus:
     return await ask(ref, GetSource())
 
 
-async def test_a_tick_reaches_the_aggregator_with_its_source_instrument_and_times(autojump_clock: object) -> None:
+async def test_a_tick_reaches_the_aggregator_with_its_source_instrument_and_times(
+    autojump_clock: object,
+) -> None:
     async def one(feed: Feed) -> None:
         feed.connected()
         await feed.tick("GOLD", source_time=EpochUs(5), bid=Decimal(1), ask=Decimal(2))
@@ -122,7 +133,11 @@ async def test_a_failing_provider_is_tried_again_never_faster_than_it_allows_and
     async with running(provider) as (ref, _):
         await trio.sleep(1)
         status = await status_of(ref)
-        assert (status.state, status.failures, status.last_error) == (SourceState.WAITING, 1, "connection refused")
+        assert (status.state, status.failures, status.last_error) == (
+            SourceState.WAITING,
+            1,
+            "connection refused",
+        )
         assert status.next_attempt is not None
         assert status.next_attempt > status.since
         await trio.sleep(600)

@@ -594,16 +594,19 @@ class Disorder:
         self.stage = stage
         self.rng = rng
         self.performance = Performance(stage)
+        self.virtual = stage.second == 1.0
         self.numbers = itertools.count()
 
     async def schedule(self) -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.performance.run)
             await self.disturb()
-            if not self.performance.ended.is_set():
-                await trio.sleep(GAPS_S[0] * self.stage.second)
-                self.check_nobody_is_forgotten(self.stage.root)
-                await self.end("")
+            if self.virtual:
+                with trio.move_on_after(GAPS_S[0]):
+                    await self.performance.ended.wait()
+                if not self.performance.ended.is_set():
+                    self.check_nobody_is_forgotten(self.stage.root)
+            await self.end("")
             await self.performance.ended.wait()
         self.check()
         await self.performance.check_nothing_is_left()
@@ -636,6 +639,7 @@ class Disorder:
 
     async def restart(self, _name: str) -> None:
         name = self.rng.choice(sorted(self.stage.parents))
+        self.stage.trace.append(("told to stop", name))
         self.stage.parents[name].restart_child(name)
 
     async def tell(self, name: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pykka
 import pytest
 import trio
+from pykka._envelope import Envelope
 from structlog.testing import capture_logs
 from trio.testing import wait_all_tasks_blocked
 
@@ -325,6 +326,16 @@ async def test_proxies_and_pykkas_own_start_say_what_to_use_instead(make: Make, 
         actor.actor_ref.proxy()
 
 
+async def test_an_actor_needs_no_hooks(nursery: trio.Nursery, caplog: pytest.LogCaptureFixture) -> None:
+    for actor in (TrioActor(), WorkerActor()):
+        ref = await start_actor(nursery, actor)
+        assert await ask(ref, Say(words="anyone?")) is None
+        assert "Unexpected message" in caplog.text
+        caplog.clear()
+        ref.tell(Say(words="anyone?"))
+        assert await ref.stop(block=False)
+
+
 # --- life and death, for both kinds ---
 
 
@@ -399,13 +410,19 @@ async def test_a_failing_on_failure_is_logged_and_does_not_hide_the_crash(calls:
 async def test_a_cancelled_actor_answers_its_askers_with_dead(make: Make, calls: Calls) -> None:
     actor = make(calls)
     ref = actor.actor_ref
-    async with trio.open_nursery() as nursery:
+
+    async def open_gate_when_stopped() -> None:
+        while not actor.actor_stopped.is_set():  # noqa: ASYNC110 — pykka's is a thread's event
+            await trio.sleep(0.001)
+        calls.gate.set()
+
+    async with trio.open_nursery() as outer, trio.open_nursery() as nursery:
+        outer.start_soon(open_gate_when_stopped)
         await start_actor(nursery, actor)
         at_hand = ref.ask(Wait(), block=False)
         waiting = ref.ask(Say(words="anyone?"), block=False)
         await until_taken(actor, left=1)
         nursery.cancel_scope.cancel()
-        calls.gate.set()
     if isinstance(actor, Task):
         with pytest.raises(pykka.ActorDeadError, match="while it was answering"):
             await at_hand
@@ -435,6 +452,7 @@ async def test_a_full_inbox_raises_at_once_on_the_loop_and_in_threads(make: Make
         await trio.to_thread.run_sync(ref.tell, "one too many")
     stop = ref.stop(block=False)  # always gets in
     assert actor.actor_inbox.statistics() == (1025, 1025, 1024)
+    assert repr(actor.actor_inbox).endswith(": 1025 of 1024>")
     await actor.run()
     assert await stop
     assert calls.seen == ["start", *range(1024), "stop"]
@@ -745,6 +763,19 @@ async def test_a_thread_may_outlive_the_loop(calls: Calls, monkeypatch: pytest.M
         await trio.to_thread.run_sync(run_and_outlive)
     assert unhandled == []
     assert not actors[0]._thread.is_alive()
+
+
+async def test_a_thread_may_empty_an_inbox_after_the_loop_of_those_who_waited_for_room(calls: Calls) -> None:
+    inbox = Worker(calls).actor_inbox
+    inbox.capacity = 1
+    inbox.put(Envelope("only"))
+
+    async def wait_in_vain() -> None:
+        with trio.move_on_after(0.001):
+            await inbox.wait_room()
+
+    await trio.to_thread.run_sync(trio.run, wait_in_vain)
+    assert inbox.get().message == "only"
 
 
 # --- the future ---

@@ -7,16 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import trio.testing
 import trustme
 
 from aurexd.sources.base import client_tls
-
-
-@pytest.fixture
-def loopback_clock() -> trio.testing.MockClock:
-    """Virtual time that jumps only after 5 ms of real silence: sockets may have something under way."""
-    return trio.testing.MockClock(autojump_threshold=0.005)
 
 
 @pytest.fixture

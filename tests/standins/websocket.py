@@ -138,10 +138,10 @@ class WebSocketStandIn:
     @mode.setter
     def mode(self, mode: Mode) -> None:
         self._mode = mode
-        if mode == "frozen":
-            self._unfrozen = trio.Event()
-        else:
+        if mode != "frozen":
             self._unfrozen.set()
+        elif self._unfrozen.is_set():
+            self._unfrozen = trio.Event()
 
     async def serve(self, *, task_status: trio.TaskStatus[Self] = trio.TASK_STATUS_IGNORED) -> None:
         """Listen on loopback until cancelled, which cuts every connection."""
@@ -194,7 +194,8 @@ class WebSocketStandIn:
         """End every connection: with a close frame, or abruptly (a TCP reset) where `code` is None."""
         for client in list(self.clients):
             if code is None:
-                client.stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                with contextlib.suppress(OSError):  # it hung up just now
+                    client.stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 await trio.aclose_forcefully(client.stream)
             else:
                 with trio.move_on_after(SEND_TIMEOUT_S):

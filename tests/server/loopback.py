@@ -1,0 +1,441 @@
+"""The port as in the daemon, on a real loopback socket: hub, WebSocket and HTTP; the other actors are fakes.
+
+async with serving() as served:
+    client = await served.connect()          # a WebSocket client that does only what it is told
+    await served.publish("2706.93")
+    assert (await client.message())["type"] == "price_update"
+    answer = await served.fetch("/healthz")
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import ssl
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+import h11
+import msgspec
+import trio
+import trio.testing
+from wsproto import ConnectionType, WSConnection, events
+
+from aurexd.actors.hub import Hub
+from aurexd.actors.messages import (
+    GetHistory,
+    GetStore,
+    GetSymbol,
+    GetSymbols,
+    PriceChanged,
+    PriceRow,
+    SourceStatus,
+    StatusChanged,
+    StoreState,
+    StoreStatus,
+    SymbolState,
+)
+from aurexd.actors.trio_actor import TrioActor, start_actor
+from aurexd.clock import LoopClock
+from aurexd.config.model import Heartbeat, Limits
+from aurexd.market import SECOND_US, EpochUs, Instrument, Price, Quality
+from aurexd.server.api import Api
+from aurexd.server.http import HttpServer
+from aurexd.server.port import Port, bind
+from aurexd.server.websocket import WebSocketServer
+
+START = EpochUs(1_761_566_400 * SECOND_US)
+"""2025-10-27T12:00:00Z."""
+
+SAFETY_S = 600.0
+"""No test takes so long, in virtual time or in real."""
+
+PATH = "/api/v1/ws/stream"
+JSON = "aurex.v1.json"
+MSGPACK = "aurex.v1.msgpack"
+
+
+def price_of(close: str = "2706.93", symbol: str = "XAUUSD", time: EpochUs = START) -> Price:
+    return Price(
+        symbol=symbol,
+        close=Decimal(close),
+        bid=None,
+        ask=None,
+        change=None,
+        change_pct=None,
+        source="alltick",
+        instrument=Instrument.SPOT,
+        quality=Quality.LIVE,
+        source_time=time,
+        receive_time=time,
+    )
+
+
+def status_of(
+    quality: Quality = Quality.LIVE, symbol: str = "XAUUSD", reason: str = "alltick is fresh"
+) -> StatusChanged:
+    return StatusChanged(
+        symbol=symbol,
+        quality=quality,
+        source="alltick",
+        instrument=Instrument.SPOT,
+        reason=reason,
+        time=START,
+    )
+
+
+class FakeAggregator(TrioActor):
+    """Answers what it was given."""
+
+    def __init__(self, states: list[SymbolState]) -> None:
+        super().__init__()
+        self.states = states
+
+    async def on_receive(self, message: object) -> object:
+        match message:
+            case GetSymbols():
+                return tuple(self.states)
+            case GetSymbol(symbol=name):
+                return next((state for state in self.states if state.symbol == name), None)
+        raise AssertionError(message)
+
+
+class FakePersister(TrioActor):
+    """Answers what it was given; `asked` is the last question for history."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows: tuple[PriceRow, ...] = ()
+        self.error: Exception | None = None
+        self.asked: GetHistory | None = None
+        self.store = StoreStatus(state=StoreState.OK, since=START)
+
+    async def on_receive(self, message: object) -> object:
+        match message:
+            case GetStore():
+                return self.store
+            case GetHistory():
+                self.asked = message
+                if self.error is not None:
+                    raise self.error
+                return self.rows
+        raise AssertionError(message)
+
+
+class FakeLifecycle:
+    """What the daemon knows of itself."""
+
+    phase = "serving"
+    uptime_s = 12.3
+
+
+class ClosedError(Exception):
+    """The server closed the connection: with a close frame, or (None) without one."""
+
+    def __init__(self, code: int | None, reason: str) -> None:
+        super().__init__(code, reason)
+        assert len(reason.encode()) <= 123
+        self.code = code
+        self.reason = reason
+
+
+class Client:
+    """A WebSocket client that does only what it is told, but for answering pings and closes."""
+
+    def __init__(self, stream: trio.abc.Stream, sock: trio.socket.SocketType, *, answers_pings: bool) -> None:
+        self.stream = stream
+        self.socket = sock
+        self.answers_pings = answers_pings
+        self.subprotocol: str | None = None
+        self.refusal: int | None = None
+        """The status of an answer that is no upgrade."""
+        self.pings = 0
+        self.received = bytearray()
+        """Every byte after the handshake."""
+        self._ws = WSConnection(ConnectionType.CLIENT)
+        self._events: deque[events.Event] = deque()
+        self._payload: list[Any] = []
+
+    async def upgrade(
+        self, host: str, subprotocols: Sequence[str], headers: Sequence[tuple[str, str]], path: str = PATH
+    ) -> None:
+        """Shake hands; sets `refusal` when the server refuses."""
+        extra = [(name.encode(), value.encode()) for name, value in headers]
+        request = events.Request(host=host, target=path, subprotocols=list(subprotocols), extra_headers=extra)
+        await self.stream.send_all(self._ws.send(request))
+        match await self._event():
+            case events.AcceptConnection(subprotocol=subprotocol):
+                self.subprotocol = subprotocol
+            case events.RejectConnection(status_code=status):
+                self.refusal = status
+            case event:
+                raise AssertionError(event)
+
+    async def send(self, message: dict[str, Any] | str | bytes) -> None:
+        """An object in the session's encoding; text and bytes as they are, in a frame of their kind."""
+        if isinstance(message, dict):
+            message = msgspec.msgpack.encode(message) if self.subprotocol == MSGPACK else json.dumps(message)
+        event: events.Event
+        if isinstance(message, str):
+            event = events.TextMessage(data=message)
+        else:
+            event = events.BytesMessage(data=message)
+        await self.stream.send_all(self._ws.send(event))
+
+    async def send_raw(self, data: bytes) -> None:
+        """Bytes, framed or not."""
+        await self.stream.send_all(data)
+
+    async def ping(self) -> None:
+        """A WebSocket ping."""
+        await self.stream.send_all(self._ws.send(events.Ping()))
+
+    async def close(self, code: int = 1000) -> None:
+        """Start the closing handshake and wait for its end."""
+        await self.stream.send_all(self._ws.send(events.CloseConnection(code)))
+        with contextlib.suppress(ClosedError):
+            while True:
+                await self.message()
+        await self.stream.aclose()
+
+    async def message(self) -> dict[str, Any]:
+        """The next message.
+
+        Raises:
+            ClosedError: the connection is closed, or closes.
+
+        """
+        while True:
+            match await self._event():
+                case events.TextMessage(data=data, message_finished=finished):
+                    self._payload.append(data)
+                    if finished:
+                        return self._decoded(msgspec.json.decode("".join(self._payload)))
+                case events.BytesMessage(data=data, message_finished=finished):
+                    self._payload.append(bytes(data))
+                    if finished:
+                        return self._decoded(msgspec.msgpack.decode(b"".join(self._payload)))
+                case events.Ping() as ping:
+                    self.pings += 1
+                    if self.answers_pings:
+                        await self.stream.send_all(self._ws.send(ping.response()))
+                case events.Pong():
+                    return {"type": "websocket pong"}
+                case events.CloseConnection(code=code, reason=reason) as close:
+                    with contextlib.suppress(trio.BrokenResourceError):
+                        if self._ws.state.name == "REMOTE_CLOSING":
+                            await self.stream.send_all(self._ws.send(close.response()))
+                    raise ClosedError(code, reason or "")
+
+    async def messages(self, count: int) -> list[dict[str, Any]]:
+        """The next `count` messages."""
+        return [await self.message() for _ in range(count)]
+
+    async def until(self, kind: str) -> dict[str, Any]:
+        """The next message of a kind; others are skipped."""
+        while True:
+            message = await self.message()
+            if message["type"] == kind:
+                return message
+
+    async def ask(self, kind: str, data: dict[str, Any], request_id: str | int = 1) -> dict[str, Any]:
+        """Send a request and return the next message."""
+        await self.send({"type": kind, "id": request_id, "data": data})
+        return await self.message()
+
+    async def closing(self) -> tuple[int | None, dict[str, Any], list[dict[str, Any]]]:
+        """Read to the end: the close code, the reason as an object, and the messages before."""
+        seen = []
+        try:
+            while True:
+                seen.append(await self.message())
+        except ClosedError as closed:
+            return closed.code, json.loads(closed.reason) if closed.reason else {}, seen
+
+    def _decoded(self, message: dict[str, Any]) -> dict[str, Any]:
+        self._payload.clear()
+        return message
+
+    async def _event(self) -> events.Event:
+        while not self._events:
+            try:
+                data = bytes(await self.stream.receive_some(65536))
+            except trio.BrokenResourceError:
+                raise ClosedError(None, "") from None
+            if not data:
+                raise ClosedError(None, "")
+            if self._ws.connection is not None:
+                self.received += data
+            self._ws.receive_data(data)
+            self._events.extend(self._ws.events())
+        return self._events.popleft()
+
+
+class Answer(NamedTuple):
+    """One HTTP answer. Header names are in lower case."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    def json(self) -> Any:
+        assert self.headers["content-type"] == "application/json"
+        return msgspec.json.decode(self.body)
+
+
+class Served:
+    """The parts, and ways to reach them."""
+
+    def __init__(self) -> None:
+        self.clock = LoopClock(START)
+        self.states = [
+            SymbolState(
+                symbol=symbol,
+                instrument=Instrument.SPOT,
+                decimals=2,
+                default=symbol == "XAUUSD",
+                quality=Quality.LIVE,
+                source="alltick",
+                price=price_of(symbol=symbol) if symbol == "XAUUSD" else None,
+                status_reason="no source has delivered a price yet",
+                status_time=START,
+            )
+            for symbol in ("XAUUSD", "XAGUSD")
+        ]
+        self.persister = FakePersister()
+        self.lifecycle = FakeLifecycle()
+        self.sources: list[SourceStatus] = []
+        self.hub: Any = None
+        self.aggregator: Any = None
+        self.port: Port
+        self.nursery: trio.Nursery
+        self.client_tls: ssl.SSLContext | None = None
+
+    async def source_statuses(self) -> list[SourceStatus]:
+        return self.sources
+
+    async def publish(self, *closes: str, symbol: str = "XAUUSD") -> None:
+        """One price after the other; in one batch where they follow one another at once."""
+        for close in closes:
+            self.hub.tell(PriceChanged(price=price_of(close, symbol, self.clock.now())))
+        await trio.lowlevel.checkpoint()
+
+    async def open_stream(self, *, rcvbuf: int | None = None) -> tuple[trio.abc.Stream, Any]:
+        sock = trio.socket.socket(self.port._listeners[0].family)
+        if rcvbuf is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, rcvbuf)
+        await sock.connect(self.port._listeners[0].getsockname())
+        stream: trio.abc.Stream = trio.SocketStream(sock)
+        if self.client_tls is not None:
+            stream = trio.SSLStream(stream, self.client_tls, server_hostname="127.0.0.1")
+        self.nursery.start_soon(_close_at_the_end, stream)
+        return stream, sock
+
+    async def connect(
+        self,
+        *subprotocols: str,
+        headers: Sequence[tuple[str, str]] = (),
+        host: str | None = None,
+        rcvbuf: int | None = None,
+        answers_pings: bool = True,
+        path: str = PATH,
+    ) -> Client:
+        """A WebSocket client, after the handshake."""
+        stream, sock = await self.open_stream(rcvbuf=rcvbuf)
+        client = Client(stream, sock, answers_pings=answers_pings)
+        await client.upgrade(host or f"127.0.0.1:{self.port.port}", subprotocols, headers, path)
+        return client
+
+    async def fetch(self, target: str, method: str = "GET", headers: dict[str, str] | None = None) -> Answer:
+        """One HTTP request on a connection of its own; the server must close it."""
+        head = {"Host": "127.0.0.1", **(headers or {})}
+        lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in head.items())]
+        answers = await self.say("\r\n".join([*lines, "", ""]).encode(), method)
+        assert len(answers) == 1
+        return answers[0]
+
+    async def say(self, data: bytes, method: str = "GET") -> list[Answer]:
+        """Send bytes and parse what comes back until the server closes: answers to requests of one method."""
+        stream, _ = await self.open_stream()
+        await stream.send_all(data)
+        received = b""
+        while more := await stream.receive_some(65536):
+            received += more
+        await stream.aclose()
+        answers = []
+        while received:
+            parser = h11.Connection(h11.CLIENT)
+            parser.send(h11.Request(method=method, target="/", headers=[("Host", "x")]))
+            parser.send(h11.EndOfMessage())
+            parser.receive_data(received)
+            parser.receive_data(b"")
+            response = parser.next_event()
+            assert isinstance(response, h11.Response)
+            body = b""
+            while isinstance(event := parser.next_event(), h11.Data):
+                body += event.data
+            assert isinstance(event, h11.EndOfMessage)
+            headers = {name.decode(): value.decode() for name, value in response.headers}
+            answers.append(Answer(response.status_code, headers, body))
+            received = bytes(parser.trailing_data[0])
+        return answers
+
+
+async def _close_at_the_end(stream: trio.abc.Stream) -> None:
+    try:
+        await trio.sleep_forever()
+    finally:
+        await trio.aclose_forcefully(stream)
+
+
+@contextlib.asynccontextmanager
+async def serving(
+    *,
+    limits: Limits | None = None,
+    heartbeat: Heartbeat | None = None,
+    address: str = "127.0.0.1",
+    server_tls: ssl.SSLContext | None = None,
+    client_tls: ssl.SSLContext | None = None,
+    known: bool = True,
+) -> AsyncIterator[Served]:
+    """Serve until the context ends, which cuts every connection. `known`: there is a status."""
+    served = Served()
+    served.client_tls = client_tls
+    limits = limits or Limits()
+    heartbeat = heartbeat or Heartbeat()
+    with trio.fail_after(SAFETY_S):
+        async with trio.open_nursery() as nursery, trio.open_nursery() as served.nursery:
+            served.hub = await start_actor(nursery, Hub(heartbeat=heartbeat, clock=served.clock))
+            served.aggregator = await start_actor(nursery, FakeAggregator(served.states))
+            websocket = WebSocketServer(
+                hub=served.hub,
+                symbols=frozenset(state.symbol for state in served.states),
+                default_symbols=("XAUUSD",),
+                limits=limits,
+                heartbeat=heartbeat,
+                clock=served.clock,
+            )
+            api = Api(
+                aggregator=served.aggregator,
+                hub=served.hub,
+                persister=await start_actor(nursery, served.persister),
+                sources=served.source_statuses,
+                lifecycle=served.lifecycle,
+                clock=served.clock,
+            )
+            served.port = Port(
+                bind(address, 0),
+                tls=server_tls,
+                handshake_timeout_s=limits.handshake_timeout_s,
+                websocket=websocket.serve,
+                http=HttpServer(api.app).serve,
+            )
+            await nursery.start(served.port.serve)
+            if known:
+                served.hub.tell(status_of())
+            yield served
+            served.nursery.cancel_scope.cancel()
+            nursery.cancel_scope.cancel()
