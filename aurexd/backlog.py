@@ -6,7 +6,6 @@ It outlives the persister's actor, so a crash there loses nothing that was not c
 from __future__ import annotations
 
 from collections import deque
-from itertools import islice
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -16,40 +15,38 @@ class Backlog(Generic[T]):
     """A queue of records that is read by batches: a batch stays until it is said to be committed."""
 
     def __init__(self, capacity: int) -> None:
-        """`capacity` in records, at least 1."""
-        self._records: deque[T] = deque()
-        self._capacity = capacity
-        self._taken = 0
+        """`capacity` in records, at least 1; those being written are counted in."""
+        self.capacity = capacity
         self.dropped = 0
         """Records that were pushed out, ever."""
+        self._taken: tuple[T, ...] = ()
+        self._waiting: deque[T] = deque()
 
     def __len__(self) -> int:
-        return len(self._records)
+        return len(self._taken) + len(self._waiting)
 
     def append(self, record: T) -> None:
         """Add the newest; a full backlog loses its oldest that is not just being written."""
-        if len(self._records) >= self._capacity:
-            # What is being written may be committed already: dropping it would count a loss that is none.
-            if self._taken < len(self._records):
-                del self._records[self._taken]
-                self.dropped += 1
-            else:
-                self.dropped += 1
-                return
-        self._records.append(record)
+        # What is being written may be committed already: dropping it would count a loss that is none.
+        self._waiting.append(record)
+        if len(self) > self.capacity:
+            self._waiting.popleft()
+            self.dropped += 1
 
-    def take(self, most: int) -> list[T]:
-        """The oldest records, at most so many; they stay until `committed` or `put_back`."""
-        batch = list(islice(self._records, most))
-        self._taken = len(batch)
-        return batch
+    def take(self, most: int) -> tuple[T, ...]:
+        """The oldest records, at most so many; they stay until `committed` or `put_back`.
+
+        A batch that was taken before, and about which nothing was said, is put back first.
+        """
+        self.put_back()
+        self._taken = tuple(self._waiting.popleft() for _ in range(min(most, len(self._waiting))))
+        return self._taken
 
     def committed(self) -> None:
         """The batch that was taken is safe."""
-        for _ in range(self._taken):
-            self._records.popleft()
-        self._taken = 0
+        self._taken = ()
 
     def put_back(self) -> None:
         """The batch that was taken is not: it will be taken again."""
-        self._taken = 0
+        self._waiting.extendleft(reversed(self._taken))
+        self._taken = ()

@@ -1,14 +1,18 @@
 """The database: schema, migrations, append, history, retention. Synchronous, and owned by one thread.
 
-SQLite through sqlite-utils. When to write and what to do when that fails is decided in `actors/persister.py`; here
-every failure of the database becomes a `StoreError` that says what to do (docs/adr/0003).
+SQLite through sqlite-utils. When to write and what to do when that fails is decided in
+`actors/persister.py`; here every failure of the database becomes a `StoreError` that says what to do
+(docs/adr/0003).
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import os
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from decimal import Decimal
 from pathlib import Path
 
 import sqlite_utils
@@ -21,18 +25,18 @@ from aurexd.market import EpochUs, Quality
 SQLITE_PREFIX = "sqlite:///"
 
 BUSY_MS = 2000
-"""How long SQLite waits for another process's lock before it is an error: a backup's checkpoint takes less."""
+"""How long SQLite waits for another process's lock before it is an error: a checkpoint takes less."""
 
 DELETE_ROWS = 5000
-"""Rows one pass of retention deletes: some milliseconds, so that appends never wait long."""
+"""Rows of each table that one pass of retention deletes: about 10 ms, so that appends never wait long."""
 
 schema = Migrations("aurexd")
 
 
 @schema()
 def m001_ticks_and_prices(db: sqlite_utils.Database) -> None:
-    # Times are microseconds since the epoch, UTC. A price is REAL: binary64 holds any decimal of up to 15 significant
-    # digits so that printing it gives the same digits back.
+    # Times are microseconds since the epoch, UTC. A price is REAL: binary64 holds any decimal of up to 15
+    # significant digits so that printing it gives the same digits back.
     db.execute(
         """
         CREATE TABLE ticks (
@@ -59,37 +63,49 @@ def m001_ticks_and_prices(db: sqlite_utils.Database) -> None:
     db.execute("CREATE INDEX prices_receive_time ON prices (receive_time)")
 
 
-# sqlite-utils' insert_all takes a dict a row and builds a statement per chunk: measured at 23 µs for a tick and its
-# price, against 10 µs for these two.
+@schema()
+def m002_change_of_price(db: sqlite_utils.Database) -> None:
+    db.execute("ALTER TABLE prices ADD COLUMN change REAL")
+
+
+# sqlite-utils' insert_all takes a dict a row and builds a statement per chunk: measured at 24 µs for a tick
+# and its price, against 11 µs for these two.
 _INSERT_TICK = (
     "INSERT INTO ticks (symbol, source, instrument, source_time, receive_time, bid, ask, last, simulated)"
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _INSERT_PRICE = (
-    "INSERT INTO prices (symbol, close, bid, ask, source, instrument, quality, source_time, receive_time)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    "INSERT INTO prices"
+    " (symbol, close, bid, ask, change, source, instrument, quality, source_time, receive_time)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _HISTORY = (
-    "SELECT * FROM (SELECT id, symbol, close, bid, ask, source, quality, source_time, receive_time FROM prices"
-    " WHERE symbol = ? AND receive_time >= ? AND receive_time < ? ORDER BY receive_time DESC, id DESC LIMIT ?)"
-    " ORDER BY receive_time, id"
+    "SELECT symbol, close, bid, ask, source, quality, source_time, receive_time FROM prices"
+    " WHERE symbol = ? AND receive_time >= ? AND receive_time < ? ORDER BY receive_time DESC, id DESC LIMIT ?"
 )
 
 
 class Store:
-    """An open database. Use it in the thread that opened it, and `close` it there."""
+    """An open database. Use it in the thread that opened it, and `close` it there.
+
+    The file is not checked as a whole: that reads all of it, more than a second per GB. SQLite notices damage
+    where it meets it, and a killed process or a lost power supply does none.
+    """
 
     def __init__(self, url: str) -> None:
-        """Open or create the database, in a directory that may be made if its own parent exists.
+        """Open or create the database, in a directory that is made if its own parent exists.
 
         Raises:
             StoreError: it cannot be opened, or belongs to a newer aurexd.
 
         """
-        self.path = Path(url.removeprefix(SQLITE_PREFIX))
+        name = url.removeprefix(SQLITE_PREFIX)
+        if name == url or not name:
+            message = f"storage.url is {url!r} — write {SQLITE_PREFIX} and the path of a file"
+            raise StoreError(message, permanent=True)
+        self.path = Path(name)
         with self._translated():
-            if not self.path.parent.exists():
-                self.path.parent.mkdir(mode=0o750)
+            self._create_file()
             connection = sqlite3.connect(self.path, isolation_level=None)
             try:
                 connection.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
@@ -100,7 +116,6 @@ class Store:
             except BaseException:
                 connection.close()
                 raise
-            self.path.chmod(0o640)
 
     def append(self, records: Sequence[Recorded]) -> None:
         """Store a batch: all of it, or, when that fails, nothing.
@@ -116,9 +131,9 @@ class Store:
                 tick.instrument.value,
                 tick.source_time,
                 tick.receive_time,
-                None if tick.bid is None else float(tick.bid),
-                None if tick.ask is None else float(tick.ask),
-                None if tick.last is None else float(tick.last),
+                _real(tick.bid),
+                _real(tick.ask),
+                _real(tick.last),
                 tick.simulated,
             )
             for record in records
@@ -128,8 +143,9 @@ class Store:
             (
                 price.symbol,
                 float(price.close),
-                None if price.bid is None else float(price.bid),
-                None if price.ask is None else float(price.ask),
+                _real(price.bid),
+                _real(price.ask),
+                _real(price.change),
                 price.source,
                 price.instrument.value,
                 price.quality.value,
@@ -163,7 +179,7 @@ class Store:
                 source_time=EpochUs(source_time),
                 receive_time=EpochUs(receive_time),
             )
-            for _, name, close, bid, ask, source, quality, source_time, receive_time in rows
+            for name, close, bid, ask, source, quality, source_time, receive_time in reversed(rows)
         )
 
     def delete_before(self, receive_time: EpochUs) -> int:
@@ -185,49 +201,90 @@ class Store:
         return deleted
 
     def close(self) -> None:
-        """Close; SQLite folds its write-ahead log into the file."""
+        """Close; unless somebody else reads it, SQLite folds its write-ahead log into the file."""
         self._db.close()
 
+    def _create_file(self) -> None:
+        directory = self.path.parent
+        if not directory.exists():
+            directory.mkdir(mode=0o750)
+        # SQLite would let everyone read a new file, and gives the -wal and -shm files the same mode. Whoever
+        # chose another for a file that is there keeps it.
+        os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o640))
+
     def _migrate(self) -> None:
-        known = {migration.name for migration in schema.pending(sqlite_utils.Database(memory=True))}
+        with sqlite_utils.Database(memory=True) as nothing:
+            known = {migration.name for migration in schema.pending(nothing)}
         newer = [applied.name for applied in schema.applied(self._db) if applied.name not in known]
         if newer:
             raise StoreError(
-                f"{self.path} was written by a newer aurexd ({', '.join(newer)}) — install that version again, or move "
-                "the file away to start a new one",
+                f"{self.path} was written by a newer aurexd ({', '.join(newer)}) — install that version"
+                " again, or move the file away to start a new one",
                 permanent=True,
             )
         schema.apply(self._db)
 
-    @contextmanager
+    @contextlib.contextmanager
     def _translated(self) -> Iterator[None]:
         """The seam: what SQLite and the file system raise becomes what an operator can act on."""
         try:
             yield
         except sqlite3.Error as error:
-            raise self._explain(error) from error
+            code = getattr(error, "sqlite_errorcode", None)
+            if code is None:
+                raise  # Python's own complaint: we use the connection wrongly
+            raise self._explain(code & 0xFF, error) from error  # without the extended part
         except OSError as error:
-            message = f"{self.path} cannot be used ({error.strerror}) — check the path in storage.url and its rights"
-            raise StoreError(message) from error
+            raise self._explain_os(error) from error
 
-    def _explain(self, error: sqlite3.Error) -> StoreError:
-        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF  # without the extended part
+    def _explain(self, code: int, error: sqlite3.Error) -> StoreError:
         match code:
             case sqlite3.SQLITE_FULL:
-                return StoreError(f"the disk with {self.path} is full — free some space")
+                return self._full()
             case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
                 return StoreError(f"{self.path} is locked by another process — end it (fuser shows it)")
             case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
                 return StoreError(
-                    f"{self.path} is damaged ({error}) — move it away, with its -wal and -shm files; aurexd then starts a "
-                    "new one, and `sqlite3 FILE .recover` may save the old one's rows",
+                    f"{self.path} is damaged ({error}) — move it away, with its -wal and -shm files: aurexd"
+                    " then starts a new one; docs/operations.md says how to save the old one's rows",
+                    permanent=True,
+                )
+            case sqlite3.SQLITE_ERROR:  # our statements are right, so the tables are not ours
+                return StoreError(
+                    f"{self.path} is another program's ({error}) — name another file in storage.url, or"
+                    " move this one away",
                     permanent=True,
                 )
             case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM:
                 return StoreError(f"{self.path} cannot be written ({error}) — check its owner and its rights")
             case sqlite3.SQLITE_CANTOPEN:
                 return StoreError(
-                    f"{self.path} cannot be opened — check that its directory exists and may be written"
+                    f"{self.path} cannot be opened — check that it is a file, and that its directory may be"
+                    " written"
+                )
+            case sqlite3.SQLITE_IOERR:
+                return StoreError(f"{self.path}: {error} — check the disk; the system's log says what it has")
+            case _:
+                return StoreError(f"{self.path}: {error} — move the file away if this stays")
+
+    def _explain_os(self, error: OSError) -> StoreError:
+        match error.errno:
+            case errno.ENOSPC | errno.EDQUOT:
+                return self._full()
+            case errno.ENOENT:
+                return StoreError(
+                    f"{self.path} cannot be created: there is no directory {self.path.parent.parent} — make"
+                    " it, or correct storage.url"
                 )
             case _:
-                return StoreError(f"{self.path}: {error}")
+                return StoreError(
+                    f"{self.path} cannot be opened ({error.strerror}) — check the path in storage.url and its"
+                    " rights"
+                )
+
+    def _full(self) -> StoreError:
+        return StoreError(f"the disk with {self.path} is full — free some space")
+
+
+def _real(price: Decimal | None) -> float | None:
+    return None if price is None else float(price)

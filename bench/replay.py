@@ -93,8 +93,9 @@ def main() -> None:
 def run(folder: Path, file: Path, closes: list[Decimal], decimals: int, clients: int) -> dict[str, Any]:
     port = free_port()
     text = (
-        f'[symbols.XAUUSD]\ninstrument = "spot"\ncalendar = "always"\ndecimals = {decimals}\n[[sources]]\nname = "replay"\n'
-        f'type = "replay"\nsymbols = {{ XAUUSD = "XAUUSD" }}\nfile = "{file}"\nspeed = 0\nstart_after_s = 3\n'
+        f'[symbols.XAUUSD]\ninstrument = "spot"\ncalendar = "always"\ndecimals = {decimals}\n'
+        f'[[sources]]\nname = "replay"\ntype = "replay"\nsymbols = {{ XAUUSD = "XAUUSD" }}\n'
+        f'file = "{file}"\nspeed = 0\nstart_after_s = 3\n'
     )
     with process(aurexd(folder, port, text), port) as server:
         crowd = Crowd(port, clients)

@@ -23,7 +23,7 @@ class FrameReader:
         self._payload = b""
 
     def feed(self, data: bytes) -> None:
-        """The next bytes; anything but whole messages of the encoding, one to a frame, and control frames fails."""
+        """The next bytes; anything but control frames and messages, one to a frame, fails."""
         self._decoder.receive_bytes(data)
         while (frame := self._decoder.process_buffer()) is not None:
             if frame.opcode.iscontrol():

@@ -1,24 +1,31 @@
+"""The store on real files: what comes back, and what is said when SQLite or the disk refuses."""
+
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 import subprocess
 import sys
 import textwrap
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
+import sqlite_utils
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from aurexd.actors.messages import Recorded
+from aurexd.actors.messages import PriceRow, Recorded
 from aurexd.errors import StoreError
 from aurexd.market import EpochUs, Instrument, Price, Quality, Tick
-from aurexd.store import DELETE_ROWS, Store
+from aurexd.store import DELETE_ROWS, Store, schema
 
 ROOT = Path(__file__).parent.parent
+
+FIRST, LAST = EpochUs(-(2**63)), EpochUs(2**63 - 1)
 
 
 def record(last: str | Decimal = "2000.00", receive_time: int = 2, symbol: str = "XAUUSD") -> Recorded:
@@ -51,9 +58,23 @@ def url(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path}/aurexd.db"
 
 
+@pytest.fixture
+def _usual_umask() -> Iterator[None]:
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
+
+
 def rows(url: str, sql: str) -> list[tuple[object, ...]]:
     with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as database:
         return database.execute(sql).fetchall()
+
+
+def mode(path: Path) -> int:
+    return path.stat().st_mode & 0o777
+
+
+# --- what comes back ---
 
 
 def test_a_tick_is_stored_with_all_it_came_with(url: str) -> None:
@@ -65,31 +86,95 @@ def test_a_tick_is_stored_with_all_it_came_with(url: str) -> None:
     assert rows(url, "SELECT close, quality FROM prices") == [(2706.93, "live")]
 
 
-def test_it_writes_ahead_so_that_readers_never_wait(url: str) -> None:
-    with closing(Store(url)):
-        assert rows(url, "PRAGMA journal_mode") == [("wal",)]
+times = st.integers(FIRST, LAST - 1).map(EpochUs)
+# A number of 15 digits, the point anywhere from before them to after them.
+prices = st.builds(
+    lambda digits, places: Decimal(digits).scaleb(-places), st.integers(1, 10**15 - 1), st.integers(0, 15)
+)
+symbols = st.sampled_from(["XAUUSD", "GC"])
+instruments = st.sampled_from(Instrument)
+ticks = st.builds(
+    Tick,
+    symbol=symbols,
+    source=st.text(
+        st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=10
+    ),
+    instrument=instruments,
+    source_time=times,
+    receive_time=times,
+    bid=st.none() | prices,
+    ask=st.none() | prices,
+    last=st.none() | prices,
+    simulated=st.booleans(),
+)
+published = st.builds(
+    Price,
+    symbol=symbols,
+    close=prices,
+    bid=st.none() | prices,
+    ask=st.none() | prices,
+    change=st.none() | prices.map(lambda price: -price),
+    change_pct=st.none(),
+    source=st.just("alltick"),
+    instrument=instruments,
+    quality=st.sampled_from(Quality),
+    source_time=times,
+    receive_time=times,
+)
+records = st.builds(Recorded, tick=st.none() | ticks, price=st.none() | published)
 
 
-def test_the_last_directory_is_made_but_not_a_whole_path(tmp_path: Path) -> None:
-    Store(f"sqlite:///{tmp_path}/var/aurexd.db").close()
-    assert (tmp_path / "var").stat().st_mode & 0o777 == 0o750
-    with pytest.raises(StoreError, match="check the path in storage.url"):
-        Store(f"sqlite:///{tmp_path}/a/b/aurexd.db")
-
-
-prices = st.decimals(Decimal("0.000001"), Decimal(999_999_999), places=6)
+def written(price: object) -> Decimal | None:
+    """What a stored price says when it is printed."""
+    return None if price is None else Decimal(repr(price))
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
-@given(st.lists(prices, min_size=1, max_size=20))
-def test_a_price_of_fifteen_digits_comes_back_as_it_was_written(
-    tmp_path: Path, closes: list[Decimal]
-) -> None:
+@given(st.lists(records, max_size=12))
+def test_what_is_stored_comes_back_as_it_was_written(tmp_path: Path, batch: list[Recorded]) -> None:
     url = f"sqlite:///{tmp_path}/{os.urandom(6).hex()}.db"
     with closing(Store(url)) as store:
-        store.append([record(close, number) for number, close in enumerate(closes)])
-        got = store.history("XAUUSD", EpochUs(0), EpochUs(10**6), 1000)
-    assert [Decimal(repr(row.close)) for row in got] == closes
+        store.append(batch)
+        history = {name: store.history(name, FIRST, LAST, 1000) for name in ("XAUUSD", "GC")}
+    stored = rows(
+        url,
+        "SELECT symbol, source, instrument, source_time, receive_time, bid, ask, last, simulated"
+        " FROM ticks ORDER BY id",
+    )
+    assert [
+        Tick(
+            symbol=str(symbol),
+            source=str(source),
+            instrument=Instrument(str(instrument)),
+            source_time=source_time,  # type: ignore[arg-type]
+            receive_time=receive_time,  # type: ignore[arg-type]
+            bid=written(bid),
+            ask=written(ask),
+            last=written(last),
+            simulated=bool(simulated),
+        )
+        for symbol, source, instrument, source_time, receive_time, bid, ask, last, simulated in stored
+    ] == [each.tick for each in batch if each.tick is not None]
+
+    changes = [written(change) for (change,) in rows(url, "SELECT change FROM prices ORDER BY id")]
+    assert changes == [each.price.change for each in batch if each.price is not None]
+
+    for symbol, found in history.items():
+        told = [each.price for each in batch if each.price is not None and each.price.symbol == symbol]
+        told.sort(key=lambda price: price.receive_time)
+        assert [in_words(row) for row in found] == [in_words(price) for price in told]
+
+
+def in_words(price: Price | PriceRow) -> tuple[object, ...]:
+    numbers = (price.close, price.bid, price.ask)
+    return (
+        price.symbol,
+        *(written(number) if isinstance(number, float) else number for number in numbers),
+        price.source,
+        price.quality,
+        price.source_time,
+        price.receive_time,
+    )
 
 
 def test_history_is_the_newest_of_the_range_oldest_first(url: str) -> None:
@@ -117,7 +202,93 @@ def test_retention_goes_by_receive_time_in_small_passes(url: str) -> None:
     assert rows(url, "SELECT count(*) FROM ticks") == [(5,)]
 
 
-def test_a_full_disk_is_said_and_nothing_is_half_written(url: str) -> None:
+# --- the file ---
+
+
+def test_it_writes_ahead_so_that_readers_never_wait(url: str, tmp_path: Path) -> None:
+    with closing(Store(url)) as store:
+        assert rows(url, "PRAGMA journal_mode") == [("wal",)]
+        store.append([record()])
+    assert [path.name for path in tmp_path.iterdir()] == ["aurexd.db"], "closed, it is one file"
+
+
+@pytest.mark.usefixtures("_usual_umask")
+def test_the_last_directory_is_made_but_not_a_whole_path(tmp_path: Path) -> None:
+    Store(f"sqlite:///{tmp_path}/var/aurexd.db").close()
+    assert mode(tmp_path / "var") == 0o750
+    with pytest.raises(StoreError, match=re.escape(f"there is no directory {tmp_path}/a — make it")):
+        Store(f"sqlite:///{tmp_path}/a/b/aurexd.db")
+
+
+@pytest.mark.usefixtures("_usual_umask")
+def test_only_the_owner_and_the_group_may_read_it_unless_somebody_decided_otherwise(
+    url: str, tmp_path: Path
+) -> None:
+    with closing(Store(url)) as store:
+        store.append([record()])
+        assert {path.name: mode(path) for path in tmp_path.iterdir()} == {
+            "aurexd.db": 0o640,
+            "aurexd.db-wal": 0o640,
+            "aurexd.db-shm": 0o640,
+        }
+    store.path.chmod(0o600)
+    with closing(Store(url)) as store:
+        store.append([record()])
+        assert {mode(path) for path in tmp_path.iterdir()} == {0o600}
+
+
+@pytest.mark.parametrize("url", ["postgres://localhost/aurexd", "sqlite:aurexd.db", "sqlite:///", ""])
+def test_a_url_that_names_no_file_is_refused(url: str) -> None:
+    with pytest.raises(StoreError, match="write sqlite:/// and the path of a file") as failure:
+        Store(url)
+    assert failure.value.permanent
+
+
+def test_a_path_that_leads_through_a_file_or_ends_in_a_directory_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for name in ("file/aurexd.db", "file/var/aurexd.db", ""):
+        with pytest.raises(StoreError, match=r"cannot be opened.* — check") as failure:
+            Store(f"sqlite:///{tmp_path}/{name}")
+        assert not failure.value.permanent
+
+
+def test_a_database_of_the_first_schema_is_taken_over_with_its_rows(url: str) -> None:
+    with sqlite_utils.Database(url.removeprefix("sqlite:///")) as old:
+        schema.apply(old, stop_before="m002_change_of_price")
+        old.execute("INSERT INTO prices VALUES (1, 'XAUUSD', 2000.5, NULL, NULL, 'a', 'spot', 'live', 1, 2)")
+        old.commit()
+    with closing(Store(url)) as store:
+        store.append([record("2001", receive_time=3)])
+        assert [row.close for row in store.history("XAUUSD", FIRST, LAST, 9)] == [2000.5, 2001.0]
+    ((applied,),) = rows(url, "SELECT count(*) FROM _sqlite_migrations")
+    Store(url).close()
+    assert rows(url, "SELECT count(*) FROM _sqlite_migrations") == [(applied,)], "once each"
+
+
+def test_a_database_of_a_newer_aurexd_is_refused(url: str) -> None:
+    with closing(Store(url)) as store:
+        store._db.execute(
+            "INSERT INTO _sqlite_migrations (migration_set, name, applied_at)"
+            " VALUES ('aurexd', 'm999_future', 'later')"
+        )
+    with pytest.raises(StoreError, match=r"newer aurexd \(m999_future\)") as failure:
+        Store(url)
+    assert failure.value.permanent
+
+
+def test_a_database_of_another_program_is_refused_and_left_alone(url: str) -> None:
+    with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as other:
+        other.execute("CREATE TABLE ticks (parasites TEXT)")
+    with pytest.raises(StoreError, match="another program's") as failure:
+        Store(url)
+    assert failure.value.permanent
+    assert rows(url, "SELECT count(*) FROM ticks") == [(0,)]
+
+
+# --- when it cannot be used ---
+
+
+def test_a_file_that_may_grow_no_further_is_full_and_goes_on_when_it_may(url: str) -> None:
     with closing(Store(url)) as store:
         store.append([record()])
         (pages,) = store._db.execute("PRAGMA page_count").fetchone()
@@ -130,6 +301,50 @@ def test_a_full_disk_is_said_and_nothing_is_half_written(url: str) -> None:
     assert rows(url, "SELECT count(*) FROM ticks") == [(2,)]
 
 
+def may_mount() -> bool:
+    """Has this process CAP_SYS_ADMIN? Containers' root mostly has not."""
+    (effective,) = re.findall(r"^CapEff:\s*(\w+)$", Path("/proc/self/status").read_text(), re.MULTILINE)
+    return bool(int(effective, 16) >> 21 & 1)
+
+
+@contextmanager
+def whole_disk(path: Path) -> Iterator[None]:
+    """A disk of 256 KiB."""
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "aurexd-test", path], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", path], check=True)
+
+
+if may_mount():
+
+    def test_a_full_disk_is_said_and_nothing_is_half_written(tmp_path: Path) -> None:
+        url = f"sqlite:///{tmp_path}/aurexd.db"
+        ballast = tmp_path / "ballast"
+        with whole_disk(tmp_path):
+            ballast.write_bytes(b"x" * 65_536)
+            with closing(Store(url)) as store:
+                batches = 0
+
+                def fill() -> None:
+                    nonlocal batches
+                    for batches in range(100):  # noqa: B007 — how many fitted
+                        store.append([record(receive_time=n) for n in range(100)])
+
+                with pytest.raises(StoreError, match="is full — free some space") as failure:
+                    fill()
+                assert not failure.value.permanent
+                for table in ("ticks", "prices"):
+                    assert rows(url, f"SELECT count(*) FROM {table}") == [(100 * batches,)]  # noqa: S608
+                with pytest.raises(StoreError, match="is full"):
+                    Store(f"sqlite:///{tmp_path}/second.db")
+                ballast.unlink()
+                store.append([record() for _ in range(100)])
+            assert rows(url, "SELECT count(*) FROM ticks") == [(100 * batches + 100,)]
+            assert rows(url, "PRAGMA integrity_check") == [("ok",)]
+
+
 def test_a_lock_is_said(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("aurexd.store.BUSY_MS", 10)
     with closing(Store(url)) as store, closing(sqlite3.connect(store.path, isolation_level=None)) as other:
@@ -140,38 +355,55 @@ def test_a_lock_is_said(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
         store.append([record()])
 
 
-@pytest.mark.parametrize("damage", ["garbage", "header", "middle"])
-def test_a_damaged_file_is_refused_for_good_and_left_alone(url: str, damage: str) -> None:
+def test_a_file_that_is_locked_before_it_is_opened_is_said(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("aurexd.store.BUSY_MS", 10)
+    path = url.removeprefix("sqlite:///")
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(StoreError, match="locked by another process") as failure:
+            Store(url)
+        assert not failure.value.permanent
+
+
+def garbage(content: bytearray) -> None:
+    content[:] = b"\xde\xad\xbe\xef" * 2048
+
+
+def smashed_header(content: bytearray) -> None:
+    content[:16] = b"not a database!!"
+
+
+def smashed_middle(content: bytearray) -> None:
+    content[4096 : len(content) // 2] = b"\xaa" * (len(content) // 2 - 4096)
+
+
+def truncated(content: bytearray) -> None:
+    del content[len(content) * 9 // 10 :]
+
+
+def almost_nothing_left(content: bytearray) -> None:
+    del content[100:]
+
+
+@pytest.mark.parametrize("damage", [garbage, smashed_header, smashed_middle, truncated, almost_nothing_left])
+def test_a_damaged_file_is_refused_for_good_and_left_alone(
+    url: str, damage: Callable[[bytearray], None]
+) -> None:
     path = Path(url.removeprefix("sqlite:///"))
     with closing(Store(url)) as store:
         store.append([record(receive_time=n) for n in range(5000)])
     content = bytearray(path.read_bytes())
-    if damage == "garbage":
-        content[:] = os.urandom(8192)
-    elif damage == "header":
-        content[:16] = b"not a database!!"
-    else:
-        content[4096 : len(content) // 2] = b"\xaa" * (len(content) // 2 - 4096)
+    damage(content)
     path.write_bytes(content)
 
     def use() -> None:
         with closing(Store(url)) as store:
             store.append([record()])
 
-    with pytest.raises(StoreError, match="damaged.*move it away") as failure:
+    with pytest.raises(StoreError, match=r"damaged.*move it away") as failure:
         use()
     assert failure.value.permanent
-    assert path.stat().st_size >= len(content)
-
-
-def test_a_database_of_a_newer_aurexd_is_refused(url: str) -> None:
-    with closing(Store(url)) as store:
-        store._db.execute(
-            "INSERT INTO _sqlite_migrations (migration_set, name, applied_at) VALUES ('aurexd', 'm999_future', 'later')"
-        )
-    with pytest.raises(StoreError, match="newer aurexd \\(m999_future\\)") as failure:
-        Store(url)
-    assert failure.value.permanent
+    assert path.read_bytes() == content
 
 
 @pytest.mark.slow
@@ -191,10 +423,12 @@ def test_kill_9_while_writing_leaves_whole_batches(url: str) -> None:
         assert writer.stdout is not None
         said = [int(writer.stdout.readline()) for _ in range(50)]
         writer.kill()
-        said += [int(line) for line in writer.stdout.read().split()]
+        said += [int(line) for line in writer.stdout.read().splitlines(keepends=True) if line.endswith("\n")]
     with closing(Store(url)) as store:
         store.append([])
-    ((count,),) = rows(url, "SELECT count(*) FROM ticks")
-    assert isinstance(count, int)
-    assert count % 10 == 0
-    assert count >= 10 * (said[-1] + 1)
+    assert rows(url, "PRAGMA integrity_check") == [("ok",)]
+    for table in ("ticks", "prices"):
+        found = [time for (time,) in rows(url, f"SELECT receive_time FROM {table} ORDER BY id")]  # noqa: S608
+        assert found == list(range(len(found))), "whole, in order, none twice"
+        assert len(found) % 10 == 0
+        assert 0 <= len(found) // 10 - (said[-1] + 1) <= 1, "what was said, and at most the batch at hand"

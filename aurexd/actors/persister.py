@@ -1,17 +1,20 @@
 """Stores what the aggregator decides, without the stream ever waiting for a disk.
 
-Two actors: `StoreWorker` owns the database in a thread of its own; `Persister` owns the policy: batches, retries, what
-is dropped, and what an operator is told.
+Two actors: `StoreWorker` owns the database in a thread of its own; `Persister` owns the policy: batches,
+retries, what is dropped, and what an operator is told.
 """
 
 from __future__ import annotations
 
+import contextlib
 import random
+from types import TracebackType
 from typing import Any
 
 import pykka
 import structlog
 import trio
+from pykka._envelope import Envelope
 
 from aurexd.actors.messages import (
     Ask,
@@ -33,26 +36,46 @@ from aurexd.store import Store
 log = structlog.get_logger(__name__)
 
 BATCH = 2000
-"""Records of one transaction at most: some ten milliseconds of the database's thread."""
+"""Records of one transaction at most: some twenty milliseconds of the database's thread."""
 
-APPEND_S = 10.0
-"""A disk that takes longer than this is said to be in trouble; also what the last writes may take at a stop."""
+OPEN_S = 3.0
+"""How long readiness waits for the store to open: more than it waits for a lock (`BUSY_MS`)."""
+
+APPEND_S = 5.0
+"""A disk that takes longer than this for a batch is said to be in trouble."""
+
+HISTORY_S = 5.0
+"""How long a question about history may wait, for its turn and for its answer."""
+
+DRAIN_S = 9.0
+"""What the last writes may take at a stop; with one `APPEND_S` more, within a shutdown time of 15 s."""
+
+DRAIN_RETRY_S = 0.25
+"""Between two attempts at a stop: there is no time for `RETRY`."""
 
 RETRY = Backoff(floor_s=0.5, base_s=0.5, cap_s=15.0)
-RETRY_PERMANENT = Backoff(floor_s=30.0, base_s=5.0, cap_s=30.0)
+RETRY_PERMANENT = Backoff(floor_s=30.0, base_s=30.0, cap_s=30.0)
 """A person may have put the file right."""
 
+DROPS_EVERY_S = 10.0
+"""Drops are said at once, and then no more often than this: they come with every tick."""
+
 RETENTION_EVERY_S = 3600.0
+RETENTION_PASS_S = 30.0
+"""A pass of deleting that takes longer is left to the next hour."""
+
 RETENTION_PAUSE_S = 0.05
 """Between two passes of deleting, so that appends come in between."""
 
 DAY_US = 86_400 * SECOND_US
 
+NO_ANSWER = "the database does not answer — check the disk"
+
 
 class Append(Ask[None], frozen=True, kw_only=True, gc=False):
     """Store a batch in one transaction, opening the database first if need be."""
 
-    records: list[Recorded]
+    records: tuple[Recorded, ...]
 
 
 class DeleteBefore(Ask[int], frozen=True, kw_only=True, gc=False):
@@ -89,6 +112,16 @@ class StoreWorker(WorkerActor):
         """Close the database."""
         self._close()
 
+    def on_failure(
+        self,
+        exception_type: type[BaseException] | None,  # noqa: ARG002 — it is closed whatever happened
+        exception_value: BaseException | None,  # noqa: ARG002
+        traceback: TracebackType | None,  # noqa: ARG002
+        /,
+    ) -> None:
+        """Close the database: the next incarnation opens it in its own thread."""
+        self._close()
+
     def _open(self) -> Store:
         if self._store is None:
             self._store = Store(self._url)
@@ -103,7 +136,7 @@ class StoreWorker(WorkerActor):
 class Persister(TrioActor):
     """Gathers records, has them written in batches, and knows how the store is."""
 
-    inbox_capacity = 4096
+    inbox_capacity = 4096  # over a second of the fastest replay
 
     def __init__(
         self,
@@ -128,18 +161,26 @@ class Persister(TrioActor):
         self._reason: str | None = None
         self._failures = 0
         self._stored = 0
-        self._lost_already = backlog.dropped
-        self._work = trio.Event()
+        self._drops_said = backlog.dropped
+        self._drops_said_at = -DROPS_EVERY_S
+        self._judged = trio.Event()  # the store was found open, or in trouble
+        self._enough = trio.Event()  # `_wanted` records wait
+        self._wanted = 1
         self._writing = trio.Lock()
+        self._reading = trio.Lock()
+        self._unanswered: pykka.Future[tuple[PriceRow, ...]] | None = None
 
     async def on_start(self) -> None:
         """Open the store, or find out that it cannot be opened: the daemon is ready either way."""
         if self._worker is None:
             return
-        await self._write()
-        self.nursery.start_soon(self._keep_writing)
+        self.nursery.start_soon(self._keep_writing, self._worker)
         if self._retention_days:
-            self.nursery.start_soon(self._keep_deleting)
+            self.nursery.start_soon(self._keep_deleting, self._worker)
+        with trio.move_on_after(OPEN_S):
+            await self._judged.wait()
+            return
+        self._say_trouble(NO_ANSWER, StoreState.DEGRADED)
 
     async def on_receive(self, message: object) -> object:
         """Keep a record, or answer."""
@@ -147,47 +188,67 @@ class Persister(TrioActor):
             case Recorded():
                 if self._worker is not None:
                     self._backlog.append(message)
-                    self._work.set()
+                    if len(self._backlog) >= self._wanted:
+                        self._enough.set()
             case GetStore():
                 return self._status()
             case GetHistory():
                 return await self._history(message)
         return None
 
+    async def _answer(self, envelope: Envelope[Any]) -> None:
+        # Only history waits for the disk; in a task of its own, nothing behind it does: else a hanging disk
+        # would fill the inbox and stop the stream.
+        if isinstance(envelope.message, GetHistory):
+            self.nursery.start_soon(super()._answer, envelope)
+        else:
+            await super()._answer(envelope)
+
     async def on_stop(self) -> None:
-        """Write what waits, in as many batches as it takes, once."""
-        self.nursery.cancel_scope.cancel()
+        """Write what waits, in as many batches and attempts as it takes, within `DRAIN_S`."""
         if self._worker is None:
             return
-        with trio.move_on_after(APPEND_S, shield=True):  # the nursery, and so this task, is being cancelled
-            while self._backlog and await self._write():
-                pass
+        with trio.move_on_after(DRAIN_S):
+            while self._backlog:
+                if await self._write(self._worker):
+                    continue
+                if self._state is StoreState.FAILED:
+                    break
+                await trio.sleep(DRAIN_RETRY_S)
         if self._backlog:
             log.error("ticks_lost", count=len(self._backlog), reason=self._reason)
+        self._say_drops(-DROPS_EVERY_S)
 
     # --- writing ---
 
-    async def _keep_writing(self) -> None:
+    async def _keep_writing(self, worker: pykka.ActorRef[Any]) -> None:
+        # In trouble it is tried again whether or not something waits: a repaired store is to be seen even
+        # while the market is closed.
         while True:
-            await self._work.wait()
-            await trio.sleep(self._flush_interval_s)
-            self._work = trio.Event()
-            while self._backlog:
-                if not await self._write():
-                    backoff = RETRY_PERMANENT if self._state is StoreState.FAILED else RETRY
-                    await trio.sleep(backoff.delay(self._failures, self._rng))
+            if await self._write(worker):
+                await self._wait_until_enough(1)
+                with trio.move_on_after(self._flush_interval_s):
+                    await self._wait_until_enough(min(BATCH, self._backlog.capacity))
+            else:
+                backoff = RETRY_PERMANENT if self._state is StoreState.FAILED else RETRY
+                await trio.sleep(backoff.delay(self._failures, self._rng))
 
-    async def _write(self) -> bool:
+    async def _wait_until_enough(self, count: int) -> None:
+        if len(self._backlog) < count:
+            self._enough, self._wanted = trio.Event(), count
+            await self._enough.wait()
+
+    async def _write(self, worker: pykka.ActorRef[Any]) -> bool:
         """Have the oldest batch committed; whether it is. Says so when that is news."""
         async with self._writing:  # one at a time: a stop may come while a batch is under way
             batch = self._backlog.take(BATCH)
             try:
-                await self._append(batch)
+                await self._append(worker, batch)
             except StoreError as error:
                 self._fail(str(error), StoreState.FAILED if error.permanent else StoreState.DEGRADED)
                 return False
             except pykka.ActorDeadError:
-                self._fail("the database's thread keeps crashing — its log says why", StoreState.DEGRADED)
+                self._fail("the database's thread keeps crashing — the log says why", StoreState.DEGRADED)
                 return False
             self._backlog.committed()
         self._stored += sum(record.tick is not None for record in batch)
@@ -196,56 +257,79 @@ class Persister(TrioActor):
             if self._state is not StoreState.OPENING:
                 log.warning("store_recovered", waiting=len(self._backlog), dropped=self._backlog.dropped)
             self._enter(StoreState.OK, None)
+        self._say_drops(self._drops_said_at)
         return True
 
-    async def _append(self, batch: list[Recorded]) -> None:
-        # A batch that was handed over is waited for, however long it takes: written twice, it would be recorded
-        # twice. Past the deadline the store is called degraded, and the wait may be cancelled.
-        assert self._worker is not None
-        answer = self._worker.ask(Append(records=batch), block=False)
+    async def _append(self, worker: pykka.ActorRef[Any], batch: tuple[Recorded, ...]) -> None:
+        # A batch that was handed over is waited for, however long it takes: written twice, it would be
+        # recorded twice. For the same reason this actor's own end waits for it, for a while.
+        answer = worker.ask(Append(records=batch), block=False)
         with trio.move_on_after(APPEND_S, shield=True):
             await answer
             return
-        reason = f"the database has not answered for {APPEND_S:g} s — check the disk"
-        self._say(reason, StoreState.DEGRADED)
-        await answer
+        while True:
+            self._say_trouble(NO_ANSWER, StoreState.DEGRADED)
+            with trio.move_on_after(APPEND_S):
+                await answer
+                return
+
+    # --- what is said ---
 
     def _fail(self, reason: str, state: StoreState) -> None:
         self._backlog.put_back()
         self._failures += 1
-        self._say(reason, state)
+        self._say_trouble(reason, state)
 
-    def _say(self, reason: str, state: StoreState) -> None:
+    def _say_trouble(self, reason: str, state: StoreState) -> None:
         if state is not self._state or reason != self._reason:
-            log.error("store_" + state.value, reason=reason, waiting=len(self._backlog))
+            if state is StoreState.FAILED:
+                log.error("store_failed", reason=reason, waiting=len(self._backlog))
+            else:
+                log.error("store_degraded", reason=reason, waiting=len(self._backlog))
             self._enter(state, reason)
-        lost = self._backlog.dropped - self._lost_already
-        if lost:
-            log.error("ticks_dropped", count=lost, waiting=len(self._backlog), reason=reason)
-            self._lost_already = self._backlog.dropped
+        self._say_drops(self._drops_said_at)
+
+    def _say_drops(self, said_at: float) -> None:
+        lost = self._backlog.dropped - self._drops_said
+        now = trio.current_time()
+        if lost and now >= said_at + DROPS_EVERY_S:
+            log.error("ticks_dropped", count=lost, waiting=len(self._backlog), reason=self._reason)
+            self._drops_said, self._drops_said_at = self._backlog.dropped, now
 
     def _enter(self, state: StoreState, reason: str | None) -> None:
         self._state, self._reason, self._since = state, reason, self._clock.now()
+        self._judged.set()
 
     # --- the rest ---
 
     async def _history(self, question: GetHistory) -> tuple[PriceRow, ...]:
+        """One question at a time, so that an append waits behind one at most."""
         if self._worker is None:
             raise StoreError("storing is switched off — set storage.url")
-        return await ask(self._worker, question, timeout_s=APPEND_S)
+        with trio.move_on_after(HISTORY_S):
+            async with self._reading:
+                if self._unanswered is not None:
+                    # Nobody waits for it any more, but the thread still has it before it.
+                    with contextlib.suppress(Exception):
+                        await self._unanswered
+                self._unanswered = self._worker.ask(question, block=False)
+                rows = await self._unanswered
+                self._unanswered = None
+                return rows
+        raise StoreError(f"{NO_ANSWER}, and ask again later")
 
-    async def _keep_deleting(self) -> None:
+    async def _keep_deleting(self, worker: pykka.ActorRef[Any]) -> None:
         """Retention, by receive time."""
         while True:
             limit = EpochUs(self._clock.now() - int(self._retention_days * DAY_US))
-            await self._delete_before(limit)
+            await self._delete_before(worker, limit)
             await trio.sleep(RETENTION_EVERY_S)
 
-    async def _delete_before(self, limit: EpochUs) -> None:
-        assert self._worker is not None
+    async def _delete_before(self, worker: pykka.ActorRef[Any], limit: EpochUs) -> None:
         rows = 0
+        question = DeleteBefore(receive_time=limit)
         try:
-            while deleted := await ask(self._worker, DeleteBefore(receive_time=limit), timeout_s=APPEND_S):
+            while deleted := await ask(worker, question, timeout_s=RETENTION_PASS_S):
                 rows += deleted
                 await trio.sleep(RETENTION_PAUSE_S)
         except (StoreError, trio.TooSlowError, pykka.ActorDeadError) as error:

@@ -96,7 +96,7 @@ class Audience:
 
     def unseat(self, session: Session) -> None:
         """Remove a session; the last one takes its seat."""
-        assert session.seat is not None  # noqa: S101 — whoever asks has looked
+        assert session.seat is not None
         _, number = session.seat
         session.seat = None
         last, write = self.sessions.pop(), self.writes.pop()

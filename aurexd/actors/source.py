@@ -169,7 +169,7 @@ class Source(TrioActor):
                 self._fail(error)
                 self._rest(SourceState.FAILED)
                 self._log.error(
-                    "source_failed", reason=str(error), advice="mend the cause, then restart the source"
+                    "source_failed", reason=str(error), advice="mend the cause, then restart the daemon"
                 )
             elif error is not None:
                 await self._wait_to_retry(error)

@@ -23,8 +23,7 @@ __all__ = ["Address", "TrioActor", "TrioFuture", "WorkerActor", "ask", "start_ac
 log = structlog.get_logger(__name__)
 
 CLEANUP_S = 1.0
-"""What `on_failure` may take. It is shielded: a crash must be seen, even while everything is being
-cancelled."""
+"""What `on_failure` may take. It is shielded, as a crash must be seen even while all is being cancelled."""
 
 
 class TrioActor(AddressedActor):

@@ -68,11 +68,13 @@ type = "swissquote"
 priority = 2
 symbols = { XAUUSD = "XAU/USD" }
 
-[[sources]]
-name = "gold-api"
-type = "gold-api"
-priority = 3
-symbols = { XAUUSD = "XAU" }
+# It goes on answering while the market is closed, with a price that stands still and a time that does not, so its
+# price looks live all weekend. Until aurexd has a market calendar, switch it on only if you can live with that.
+# [[sources]]
+# name = "gold-api"
+# type = "gold-api"
+# priority = 3
+# symbols = { XAUUSD = "XAU" }
 
 # A future, some ten minutes late, and never under XAUUSD: the two differ by tens of dollars.
 [[sources]]

@@ -147,7 +147,7 @@ class AllTick(Provider[AllTickSettings]):
     def _token(self) -> str:
         if self.settings.token is not None:
             return self.settings.token.get_secret_value()
-        assert self.settings.token_file is not None  # noqa: S101 — the settings have one of the two
+        assert self.settings.token_file is not None
         try:
             token = self.settings.token_file.read_text("utf-8").strip()
         except (OSError, UnicodeError) as error:

@@ -63,6 +63,11 @@ class ReplaySettings(SourceSettings):
     loop: bool = pydantic.Field(
         default=False, description="At the end start over, with the old source times."
     )
+    start_after_s: float = pydantic.Field(
+        default=0.0,
+        ge=0,
+        description="Seconds to wait before the first tick, so that clients can subscribe. 0: at once.",
+    )
     bar_s: float | None = pydantic.Field(
         default=None,
         gt=0,
@@ -105,6 +110,7 @@ class Replay(Provider[ReplaySettings]):
 
     async def run(self, feed: Feed) -> None:
         """Play the file once, or again and again; a row that cannot be used is rejected and counted."""
+        await trio.sleep(self.settings.start_after_s)
         while await self._play(feed):
             if not self.settings.loop:
                 return

@@ -88,12 +88,12 @@ async def running(provider: Scripted) -> Any:
             clock=LoopClock(EpochUs(1_700_000_000 * SECOND_US)),
             rng=random.Random(1),
         )
-        ref: pykka.ActorRef[Source] = await start_actor(nursery, source)
+        ref: pykka.ActorRef[Any] = await start_actor(nursery, source)
         yield ref, messages
         nursery.cancel_scope.cancel()
 
 
-async def status_of(ref: pykka.ActorRef[Source]) -> SourceStatus:
+async def status_of(ref: pykka.ActorRef[Any]) -> SourceStatus:
     return await ask(ref, GetSource())
 
 

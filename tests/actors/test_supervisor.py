@@ -934,5 +934,5 @@ async def tell_for_ever(address: pykka.ActorRef[Any]) -> None:
 
 
 async def until_taken(address: pykka.ActorRef[Any]) -> None:
-    while not address.actor_inbox.empty():  # noqa: ASYNC110 — a thread takes it
+    while not address.actor_inbox.empty():
         await trio.sleep(0.001)

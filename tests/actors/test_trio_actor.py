@@ -150,7 +150,7 @@ async def _deadline(nursery: trio.Nursery) -> None:
 
 async def until_taken(actor: TrioActor | WorkerActor, *, left: int = 0) -> None:
     """Wait until the actor has taken all but `left` messages."""
-    while actor.actor_inbox.statistics().depth > left:  # noqa: ASYNC110 — a thread takes them
+    while actor.actor_inbox.statistics().depth > left:
         await trio.sleep(0.001)
 
 
@@ -412,7 +412,7 @@ async def test_a_cancelled_actor_answers_its_askers_with_dead(make: Make, calls:
     ref = actor.actor_ref
 
     async def open_gate_when_stopped() -> None:
-        while not actor.actor_stopped.is_set():  # noqa: ASYNC110 — pykka's is a thread's event
+        while not actor.actor_stopped.is_set():
             await trio.sleep(0.001)
         calls.gate.set()
 

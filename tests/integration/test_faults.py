@@ -12,6 +12,7 @@ import socket
 from bisect import bisect_right
 from collections import defaultdict
 from decimal import Decimal
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -29,7 +30,7 @@ from aurexd.sources.swissquote import Swissquote
 from tests.standins.alltick import AllTickStandIn
 from tests.standins.http import Answer, Fault, Request, serve_http
 from tests.standins.swissquote import PATH, SwissquoteStandIn
-from tests.standins.websocket import Client
+from tests.standins.websocket import Client, Mode
 
 SCHEDULES = 300
 PER_TEST = 25
@@ -50,6 +51,7 @@ TCP_ESTABLISHED = 1
 START = EpochUs(1_760_000_000 * SECOND_US)
 PRIORITY = {"first": 1, "second": 2, "third": 3}
 FIRST_PRICE = {"first": 100_000, "second": 200_000, "third": 300_000}
+MODES: dict[str, Mode] = {"stalled": "stalled", "garbling": "garbling", "frozen": "frozen"}
 HTTP_FAULTS: list[Answer | Fault | None] = [
     Answer(b"oops", 500),
     Answer(b"<html>", 200),
@@ -73,7 +75,8 @@ class World:
         self.seen: list[tuple[float, dict[str, Any]]] = []
         self.faults: list[tuple[float, str, str]] = []
         self.alltick = {
-            name: AllTickStandIn(clock=self.clock, seed=self.rng.getrandbits(32)) for name in ("first", "second")
+            name: AllTickStandIn(clock=self.clock, seed=self.rng.getrandbits(32))
+            for name in ("first", "second")
         }
         self.swissquote = SwissquoteStandIn(seed=self.rng.getrandbits(32))
         self._swissquote_ts = 0
@@ -152,7 +155,9 @@ class World:
             self.swissquote.fault = self.rng.choice(HTTP_FAULTS)
             return str(self.swissquote.fault)
         standin = self.alltick[name]
-        action = self.rng.choice(["kill", "revive", "revive", "stalled", "garbling", "frozen", "drop", "reset"])
+        action = self.rng.choice(
+            ["kill", "revive", "revive", "stalled", "garbling", "frozen", "drop", "reset"]
+        )
         if action == "kill":
             await standin.kill()
         elif action == "revive":
@@ -163,8 +168,7 @@ class World:
         elif action == "reset":
             await standin.disconnect(code=None)
         else:
-            assert action in ("stalled", "garbling", "frozen")
-            standin.mode = action
+            standin.mode = MODES[action]
         return action
 
     # --- the client ---
@@ -193,7 +197,9 @@ async def live(world: World) -> None:
         for name in world.alltick:
             nursery.start_soon(world.feed_alltick, name)
         nursery.start_soon(world.feed_swissquote)
-        daemon = Daemon(world.config(http.url + PATH), clock=world.clock, rng=random.Random(world.rng.getrandbits(32)))
+        daemon = Daemon(
+            world.config(http.url + PATH), clock=world.clock, rng=random.Random(world.rng.getrandbits(32))
+        )
         async with trio.open_nursery() as life:
             await life.start(daemon.run)
             watching = await open_watch(nursery, world, daemon.port.port)
@@ -247,7 +253,7 @@ def judge(world: World) -> None:
         data = message["data"]
         assert Decimal(str(data["close"])) in world.offered[data["source"]], "a price that nobody quoted"
         assert data["instrument"] == "spot"
-    for (_, before), (_, after) in zip(statuses, statuses[1:], strict=False):
+    for (_, before), (_, after) in pairwise(statuses):
         old, new = before["data"], after["data"]
         assert (old["quality"], old["source"]) != (new["quality"], new["source"]), "a status is a change"
     source = None
@@ -255,7 +261,9 @@ def judge(world: World) -> None:
         if message["type"] == "status":
             source = message["data"]["source"]
         elif message["type"] == "price_update":
-            assert source in (message["data"]["source"], None), "a change of source is announced before its price"
+            assert source in (message["data"]["source"], None), (
+                "a change of source is announced before its price"
+            )
 
     times = [t for t, _ in statuses]
     time = SETTLE_S
@@ -283,15 +291,13 @@ def judge_log(world: World, logs: list[Any]) -> None:
         # The first status says that nothing is known yet, and is no change.
         assert (data["quality"], data["source"]) == told[message["update_count"] - 2]
     lost = {e["source"] for e in logs if e["event"] == "source_lost"}
-    cut = {name for time, name, action in world.faults if action in ("kill", "drop", "reset") and time < LENGTH_S - 10}
+    cut = {
+        name
+        for time, name, action in world.faults
+        if action in ("kill", "drop", "reset") and time < LENGTH_S - 10
+    }
     assert cut <= lost
     assert not [e for e in logs if e["event"] in ("actor_crashed", "client_crashed", "session_crashed")]
-
-
-@pytest.fixture
-def clock() -> trio.testing.MockClock:
-    """Virtual time that jumps after 2 ms of real silence: sockets may have something under way."""
-    return trio.testing.MockClock(autojump_threshold=0.002)
 
 
 @pytest.mark.slow

@@ -1,0 +1,119 @@
+"""A session's line without a socket: it takes everything, or nothing while it is `full`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pykka
+import trio
+
+from aurexd.actors.session import Session
+from aurexd.clock import Clock
+from aurexd.config.model import Heartbeat, Limits
+from aurexd.outbox import Batch, Outbox
+from aurexd.protocol.codec import JSON, Encoding
+from aurexd.protocol.codes import CloseCode
+from aurexd.protocol.connection import SessionProtocol
+from tests.frames import FrameReader
+
+SYMBOLS = frozenset({"XAUUSD", "XAGUSD", "GC"})
+
+
+class FakeLine:
+    """Stands in for `ClientStream`; `reader` is the client."""
+
+    def __init__(self, encoding: Encoding = JSON) -> None:
+        self.last_received = trio.current_time()
+        self.last_sent = trio.current_time()
+        self.on_write_changed: Callable[[], None] | None = None
+        self.reader = FrameReader(encoding)
+        self.writes: list[bytes] = []
+        """What was written to all at once, as it came."""
+        self.on_write: Callable[[], None] = lambda: None
+        self._outbox = Outbox(encoding)
+        self._full = False
+        self.write: Callable[[bytes], int] = self._write
+
+    @property
+    def full(self) -> bool:
+        """Whether the client has stopped reading."""
+        return self._full
+
+    @full.setter
+    def full(self, full: bool) -> None:
+        self._full = full
+        if not full:
+            while self._outbox:
+                self.reader.feed(self._outbox.take())
+        self.write = self._refuse if full else self._write
+        if self.on_write_changed is not None:
+            self.on_write_changed()
+
+    @property
+    def backlogged(self) -> bool:
+        return bool(self._outbox)
+
+    @property
+    def lossless_bytes(self) -> int:
+        return self._outbox.lossless_bytes
+
+    def keep(self, batch: Batch, written: int) -> None:
+        self._outbox.keep_batch(batch, written)
+
+    def send_frame(self, frame: bytes) -> None:
+        self.last_sent = trio.current_time()
+        if self._full:
+            self._outbox.keep_lossless(frame)
+        else:
+            self.reader.feed(frame)
+
+    def drop_channel(self, channel: str) -> int:
+        return self._outbox.drop_channel(channel)
+
+    def take(self) -> list[dict[str, Any]]:
+        """The messages since the last time."""
+        messages, self.reader.messages = self.reader.messages, []
+        return messages
+
+    def _write(self, data: bytes) -> int:
+        self.on_write()
+        self.writes.append(data)
+        self.reader.feed(data)
+        return len(data)
+
+    def _refuse(self, _data: bytes) -> int:
+        raise BlockingIOError
+
+
+class FakeClient:
+    """A session, its line, and the codes it was closed with."""
+
+    def __init__(
+        self,
+        hub: pykka.ActorRef[Any],
+        clock: Clock,
+        *,
+        encoding: Encoding = JSON,
+        channels: frozenset[str] = frozenset(),
+        limits: Limits | None = None,
+        heartbeat: Heartbeat | None = None,
+    ) -> None:
+        self.line = FakeLine(encoding)
+        self.closed: list[CloseCode] = []
+        self.channels = channels
+        self.session = Session(
+            "s1",
+            self.line,
+            SessionProtocol(encoding, SYMBOLS, channels),
+            encoding,
+            hub=hub,
+            close=self.closed.append,
+            limits=limits or Limits(),
+            heartbeat=heartbeat or Heartbeat(),
+            clock=clock,
+        )
+
+    def hear(self) -> None:
+        """The client gives a sign of life."""
+        self.line.last_received = trio.current_time()

@@ -1,0 +1,557 @@
+"""Who gets what, in which order, and how often: the hub with real sessions on fake lines, in virtual time."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections import Counter
+from collections.abc import AsyncIterator
+from decimal import Decimal
+from typing import Any
+
+import pytest
+import structlog.testing
+import trio
+import trio.testing
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aurexd.actors.hub import SLICE, Hub
+from aurexd.actors.messages import (
+    GetStats,
+    HubStats,
+    PriceChanged,
+    SendSnapshot,
+    SessionClosed,
+    SessionOpened,
+    StatusChanged,
+    Subscribe,
+    Unsubscribe,
+)
+from aurexd.actors.trio_actor import ask, start_actor
+from aurexd.clock import LoopClock
+from aurexd.config.model import Heartbeat, Limits
+from aurexd.market import SECOND_US, EpochUs, Instrument, Price, Quality
+from aurexd.protocol.codec import JSON, MSGPACK
+from aurexd.protocol.codes import CloseCode
+from tests.actors.lines import FakeClient
+
+START = EpochUs(1_761_566_400 * SECOND_US)
+PRICE = "price:XAUUSD"
+STATUS = "status:XAUUSD"
+
+
+def price(close: str, symbol: str = "XAUUSD") -> PriceChanged:
+    return PriceChanged(
+        price=Price(
+            symbol=symbol,
+            close=Decimal(close),
+            bid=None,
+            ask=None,
+            change=None,
+            change_pct=None,
+            source="alltick",
+            instrument=Instrument.SPOT,
+            quality=Quality.LIVE,
+            source_time=START,
+            receive_time=START,
+        )
+    )
+
+
+def status(quality: Quality = Quality.LIVE, symbol: str = "XAUUSD") -> StatusChanged:
+    return StatusChanged(
+        symbol=symbol,
+        quality=quality,
+        source="alltick",
+        instrument=Instrument.SPOT,
+        reason="because",
+        time=START,
+    )
+
+
+def kinds(messages: list[dict[str, Any]]) -> list[str]:
+    return [message["type"] for message in messages]
+
+
+class House:
+    """A hub and the sessions that came to it."""
+
+    def __init__(self, heartbeat: Heartbeat | None) -> None:
+        self.clock = LoopClock(START)
+        self.heartbeat = heartbeat or Heartbeat()
+        self.hub = Hub(heartbeat=self.heartbeat, clock=self.clock)
+        self.ref: Any = None
+
+    async def tell(self, *messages: object) -> None:
+        """All at once: so they are one batch."""
+        for message in messages:
+            self.ref.tell(message)
+        await trio.testing.wait_all_tasks_blocked()
+
+    async def open(self, *channels: str, **how: Any) -> FakeClient:
+        """A session that has read what it is told at first."""
+        client = FakeClient(
+            self.ref, self.clock, channels=frozenset(channels), heartbeat=self.heartbeat, **how
+        )
+        await self.tell(SessionOpened(session=client.session, channels=client.channels))
+        client.line.take()
+        return client
+
+    async def stats(self) -> HubStats:
+        return await ask(self.ref, GetStats())
+
+
+@contextlib.asynccontextmanager
+async def opened(heartbeat: Heartbeat | None = None) -> AsyncIterator[House]:
+    house = House(heartbeat)
+    with trio.fail_after(3600):
+        async with trio.open_nursery() as nursery:
+            house.ref = await start_actor(nursery, house.hub)
+            yield house
+            nursery.cancel_scope.cancel()
+
+
+# --- the first words, and the snapshots ---
+
+
+async def test_a_session_is_welcomed_and_told_where_its_channels_stand(autojump_clock: object) -> None:
+    async with opened() as house:
+        await house.tell(status(), price("1.00"), price("2.00"))
+        client = FakeClient(house.ref, house.clock, channels=frozenset({PRICE, STATUS, "price:GC"}))
+        await house.tell(SessionOpened(session=client.session, channels=client.channels))
+        welcome, current, state = client.line.take()
+        assert (welcome["type"], welcome["data"]["epoch"]) == ("welcome", house.hub.epoch)
+        assert (current["type"], current["update_count"], current["data"]["close"]) == ("price_update", 2, 2)
+        assert (state["type"], state["update_count"], state["data"]["quality"]) == ("status", 1, "live")
+
+
+async def test_every_hub_has_an_epoch_of_its_own(autojump_clock: object) -> None:
+    async with opened() as one, opened() as other:
+        assert one.hub.epoch != other.hub.epoch
+
+
+async def test_no_price_is_sent_before_there_is_one(autojump_clock: object) -> None:
+    async with opened() as house:
+        client = FakeClient(house.ref, house.clock, channels=frozenset({PRICE, STATUS}))
+        await house.tell(SessionOpened(session=client.session, channels=client.channels))
+        assert kinds(client.line.take()) == ["welcome"]
+
+
+async def test_a_snapshot_has_the_quality_of_now_not_of_then(autojump_clock: object) -> None:
+    async with opened() as house:
+        await house.tell(status(), price("1.00"), status(Quality.STALE))
+        client = await house.open()
+        await house.tell(SendSnapshot(session=client.session, channels=(PRICE,), request_id=1))
+        _, current = client.line.take()
+        assert current["data"]["quality"] == "stale"
+
+
+async def test_a_price_nobody_vouches_for_is_stale(autojump_clock: object) -> None:
+    async with opened() as house:
+        await house.tell(price("1.00"))
+        client = await house.open()
+        await house.tell(SendSnapshot(session=client.session, channels=(PRICE,), request_id=1))
+        assert client.line.take()[1]["data"]["quality"] == "stale"
+
+
+# --- publishing ---
+
+
+async def test_counts_are_per_channel_and_have_no_holes(autojump_clock: object) -> None:
+    async with opened() as house:
+        client = await house.open(PRICE, STATUS, "price:GC")
+        await house.tell(price("1.00"), price("9.0", "GC"), status())
+        await house.tell(price("2.00"), status(Quality.STALE), price("3.00"), price("8.0", "GC"))
+        seen = [(m["type"], m["data"]["symbol"], m["update_count"]) for m in client.line.take()]
+        assert seen == [
+            ("price_update", "XAUUSD", 1),
+            ("price_update", "GC", 1),
+            ("status", "XAUUSD", 1),
+            ("price_update", "XAUUSD", 2),
+            ("status", "XAUUSD", 2),
+            ("price_update", "XAUUSD", 3),
+            ("price_update", "GC", 2),
+        ]
+
+
+async def test_what_is_due_together_leaves_in_one_write(autojump_clock: object) -> None:
+    async with opened() as house:
+        client = await house.open(PRICE)
+        await house.tell(*(price(f"{number}.00") for number in range(1, 31)))
+        assert len(client.line.writes) == 1
+        assert [m["update_count"] for m in client.line.take()] == list(range(1, 31))
+
+
+async def test_clients_with_the_same_wishes_get_the_very_same_bytes(autojump_clock: object) -> None:
+    async with opened() as house:
+        one, two = await house.open(PRICE, STATUS), await house.open(STATUS, PRICE)
+        other = await house.open(PRICE)
+        packed = await house.open(PRICE, STATUS, encoding=MSGPACK)
+        await house.tell(price("1.00"), status())
+        assert one.line.writes[0] is two.line.writes[0]
+        assert kinds(one.line.take()) == kinds(packed.line.take()) == ["price_update", "status"]
+        assert kinds(other.line.take()) == ["price_update"]
+
+
+async def test_nobody_is_told_of_channels_he_does_not_have(autojump_clock: object) -> None:
+    async with opened() as house:
+        client, stranger = await house.open(PRICE), await house.open()
+        await house.tell(price("1.00", "GC"), status())
+        assert client.line.take() == stranger.line.take() == []
+
+
+async def test_a_slow_client_costs_the_others_nothing(autojump_clock: object) -> None:
+    async with opened() as house:
+        slow, quick = await house.open(PRICE), await house.open(PRICE)
+        await house.tell(price("1.00"))
+        slow.line.full = True
+        for number in range(2, 102):
+            await house.tell(price(f"{number}.00"))
+        assert [m["update_count"] for m in quick.line.take()] == list(range(1, 102))
+        slow.line.full = False
+        first, last = slow.line.take()
+        assert first["update_count"] == 1
+        assert (last["update_count"], last["conflated"], last["data"]["close"]) == (101, 100, 101)
+        await house.tell(price("0.50"))
+        assert [m["update_count"] for m in slow.line.take()] == [102]
+
+
+async def test_a_large_fan_out_lets_others_have_their_turn(autojump_clock: object) -> None:
+    async with opened() as house:
+        turns = 0
+        writes_in: Counter[int] = Counter()
+
+        async def others() -> None:
+            nonlocal turns
+            while True:
+                await trio.lowlevel.checkpoint()
+                turns += 1
+
+        def count() -> None:
+            writes_in[turns] += 1
+
+        for _ in range(4 * SLICE):
+            client = FakeClient(house.ref, house.clock)
+            client.line.on_write = count
+            house.ref.tell(SessionOpened(session=client.session, channels=frozenset({PRICE})))
+        await trio.testing.wait_all_tasks_blocked()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(others)
+            house.ref.tell(price("1.00"))
+            while writes_in.total() < 4 * SLICE:
+                await trio.lowlevel.checkpoint()
+            nursery.cancel_scope.cancel()
+        # Who of two runs first in a turn is left to chance.
+        assert max(writes_in.values()) <= 2 * SLICE
+
+
+# --- coming and going ---
+
+
+async def test_a_subscription_is_answered_then_comes_the_snapshot_then_what_is_new(
+    autojump_clock: object,
+) -> None:
+    async with opened() as house:
+        await house.tell(price("1.00"), price("2.00"))
+        client = await house.open()
+        await house.tell(
+            price("3.00"),
+            Subscribe(session=client.session, channels=(PRICE, "price:GC"), request_id="a"),
+            price("4.00"),
+        )
+        answer, current, fresh = client.line.take()
+        assert (answer["type"], answer["id"]) == ("subscribed", "a")
+        where = {"epoch": house.hub.epoch, "recovered": False}
+        assert answer["data"]["channels"] == {PRICE: {**where, "count": 3}, "price:GC": {**where, "count": 0}}
+        assert [current["update_count"], fresh["update_count"]] == [3, 4], "neither a hole nor a repeat"
+
+
+async def test_a_subscription_adds_and_what_is_there_twice_comes_once(autojump_clock: object) -> None:
+    async with opened() as house:
+        client = await house.open(PRICE)
+        await house.tell(Subscribe(session=client.session, channels=(PRICE, STATUS), request_id=1))
+        client.line.take()
+        await house.tell(price("1.00"), status())
+        assert kinds(client.line.take()) == ["price_update", "status"]
+
+
+async def test_nothing_of_a_channel_follows_the_answer_to_unsubscribe(autojump_clock: object) -> None:
+    async with opened() as house:
+        client = await house.open(PRICE, STATUS)
+        client.line.full = True
+        await house.tell(price("1.00"), status())
+        await house.tell(
+            price("2.00"), Unsubscribe(session=client.session, channels=(PRICE,), request_id=7), price("3.00")
+        )
+        client.line.full = False
+        answer, left = client.line.take()
+        assert (answer["type"], answer["id"], answer["data"]) == ("unsubscribed", 7, {"channels": [PRICE]})
+        assert left["type"] == "status"
+        await house.tell(price("4.00"), status(Quality.STALE))
+        assert kinds(client.line.take()) == ["status"]
+
+
+async def test_a_snapshot_needs_no_subscription_and_makes_none(autojump_clock: object) -> None:
+    async with opened() as house:
+        await house.tell(price("1.00"))
+        client = await house.open()
+        await house.tell(SendSnapshot(session=client.session, channels=(PRICE, STATUS), request_id=1))
+        answer, current = client.line.take()
+        assert answer["type"] == "snapshot_sent"
+        assert {name: position["count"] for name, position in answer["data"]["channels"].items()} == {
+            PRICE: 1,
+            STATUS: 0,
+        }
+        assert current["update_count"] == 1
+        await house.tell(price("2.00"))
+        assert client.line.take() == []
+
+
+async def test_a_snapshot_stands_for_what_waited_too(autojump_clock: object) -> None:
+    async with opened() as house:
+        client = await house.open(PRICE)
+        await house.tell(price("1.00"))
+        client.line.full = True
+        await house.tell(price("2.00"), price("3.00"))
+        await house.tell(SendSnapshot(session=client.session, channels=(PRICE,), request_id=1), price("4.00"))
+        client.line.full = False
+        first, answer, current, fresh = client.line.take()
+        assert answer["type"] == "snapshot_sent"
+        assert [m["update_count"] for m in (first, current, fresh)] == [1, 3, 4]
+        assert (current["conflated"], "conflated" in fresh) == (2, False)
+
+
+async def test_a_session_that_closed_is_forgotten(autojump_clock: object) -> None:
+    async with opened() as house:
+        client, other = await house.open(PRICE), await house.open(PRICE)
+        await house.tell(SessionClosed(session=client.session), price("1.00"))
+        assert client.line.take() == []
+        assert len(other.line.take()) == 1
+        await house.tell(SessionClosed(session=client.session))
+        for request in (Subscribe, Unsubscribe):
+            await house.tell(request(session=client.session, channels=(PRICE,), request_id=1))
+        assert client.line.take() == []
+        assert (await house.stats()).active_connections == 1
+
+
+async def test_the_figures_are_those_of_what_happened(autojump_clock: object) -> None:
+    async with opened() as house:
+        one, two = await house.open(PRICE, STATUS), await house.open(PRICE)
+        await house.tell(price("1.00"), price("2.00"), status())
+        await house.tell(SessionClosed(session=two.session), price("3.00"), status(Quality.STALE))
+        stats = await house.stats()
+        assert (stats.active_connections, stats.connections) == (1, 2)
+        assert stats.messages_sent == len(one.line.take()) + len(two.line.take())
+        assert (stats.update_count, stats.channels) == (5, {PRICE: 3, STATUS: 2})
+        assert stats.last_price["XAUUSD"].close == Decimal("3.00")
+        assert stats.last_price["XAUUSD"].quality is Quality.STALE
+        assert stats.epoch == house.hub.epoch
+
+
+@settings(max_examples=40)
+@given(seed=st.integers(0, 2**32))
+def test_whoever_comes_and_goes_gets_what_was_published_while_he_was_there(seed: int) -> None:
+    channels = [PRICE, STATUS, "price:GC", "status:GC", "price:XAGUSD"]
+
+    async def play() -> None:
+        rng = random.Random(seed)
+        async with opened() as house:
+            clients: dict[FakeClient, set[str]] = {}
+            expected: dict[FakeClient, list[tuple[str, int]]] = {}
+            counts: Counter[str] = Counter()
+            for _ in range(60):
+                client = rng.choice([*clients, None])
+                some = tuple(rng.sample(channels, rng.randint(1, 3)))
+                match rng.choice(["open", "close", "subscribe", "unsubscribe", "publish", "publish"]):
+                    case "open":
+                        client = await house.open(*some, encoding=rng.choice([JSON, MSGPACK]))
+                        clients[client] = set(some)
+                        expected[client] = []
+                    case "close" if client is not None:
+                        await house.tell(SessionClosed(session=client.session))
+                        clients[client] = set()
+                    case "subscribe" if client is not None and clients[client]:
+                        await house.tell(Subscribe(session=client.session, channels=some, request_id=1))
+                        clients[client] |= set(some)
+                        del client.line.reader.messages[len(expected[client]) :]
+                    case "unsubscribe" if client is not None and clients[client]:
+                        some = tuple(c for c in some if len(clients[client] - set(some)) > 0)
+                        await house.tell(Unsubscribe(session=client.session, channels=some, request_id=1))
+                        clients[client] -= set(some)
+                        del client.line.reader.messages[len(expected[client]) :]
+                    case "publish":
+                        channel = rng.choice(channels)
+                        counts[channel] += 1
+                        kind, _, symbol = channel.partition(":")
+                        await house.tell(price("1.0", symbol) if kind == "price" else status(symbol=symbol))
+                        for each, wishes in clients.items():
+                            if channel in wishes:
+                                expected[each].append((channel, counts[channel]))
+            for each, wanted in expected.items():
+                names = {"price_update": "price", "status": "status"}
+                seen = [
+                    (f"{names[m['type']]}:{m['data']['symbol']}", m["update_count"]) for m in each.line.take()
+                ]
+                assert seen == wanted
+
+    trio.run(play, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+# --- slow, silent and dead clients ---
+
+
+async def test_a_client_that_lets_answers_pile_up_is_closed(autojump_clock: object) -> None:
+    async with opened() as house:
+        await house.tell(price("1.00"))
+        client = await house.open(PRICE, limits=Limits(send_queue_bytes=2048))
+        client.line.full = True
+        for _ in range(100):
+            await house.tell(price("2.00"))
+        assert client.closed == [], "prices do not pile up"
+        for number in range(20):
+            await house.tell(SendSnapshot(session=client.session, channels=(PRICE,), request_id=number))
+        assert client.closed == [CloseCode.SLOW_CONSUMER]
+
+
+async def test_a_silent_line_gets_a_heartbeat_and_a_busy_one_none(autojump_clock: object) -> None:
+    async with opened(Heartbeat(silence_s=5)) as house:
+        silent, busy = await house.open(STATUS), await house.open(PRICE)
+        for _ in range(62):
+            await trio.sleep(1)
+            silent.hear()
+            busy.hear()
+            await house.tell(price("1.00"))
+        assert kinds(silent.line.take()) == ["heartbeat"] * 12
+        assert "heartbeat" not in kinds(busy.line.take())
+
+
+async def test_whoever_was_spoken_to_alone_needs_no_heartbeat(autojump_clock: object) -> None:
+    async with opened(Heartbeat(silence_s=5)) as house:
+        one, two = await house.open(PRICE), await house.open(PRICE)
+        for _ in range(22):
+            await trio.sleep(1)
+            await house.tell(SendSnapshot(session=one.session, channels=(PRICE,), request_id=1))
+        assert "heartbeat" not in kinds(one.line.take())
+        assert kinds(two.line.take()) == ["heartbeat"] * 4
+
+
+@pytest.mark.parametrize("silence_s", [0.2, 0.5, 1, 5, 7.3])
+async def test_no_line_is_silent_for_three_times_the_time_it_may_be(
+    autojump_clock: object, silence_s: float
+) -> None:
+    async with opened(Heartbeat(silence_s=silence_s)) as house:
+        clients = [await house.open(PRICE) for _ in range(3)]
+        rng = random.Random(1)
+        last = dict.fromkeys(clients, trio.current_time())
+        for _ in range(400):
+            await trio.sleep(silence_s / 10)
+            if rng.random() < 0.02:
+                await house.tell(
+                    SendSnapshot(session=rng.choice(clients).session, channels=(PRICE,), request_id=1)
+                )
+            if rng.random() < 0.02:
+                await house.tell(price("1.00"))
+            for client in clients:
+                client.hear()
+                if client.line.take():
+                    last[client] = trio.current_time()
+                assert trio.current_time() - last[client] < 3 * silence_s
+
+
+async def test_a_line_that_is_full_gets_no_heartbeats(autojump_clock: object) -> None:
+    async with opened(Heartbeat(silence_s=5)) as house:
+        client = await house.open(PRICE)
+        client.line.full = True
+        await house.tell(price("1.00"))
+        for _ in range(20):
+            await trio.sleep(1)
+            client.hear()
+        client.line.full = False
+        assert kinds(client.line.take()) == ["price_update"]
+
+
+async def test_a_quiet_client_is_pinged_and_lives_when_it_answers(autojump_clock: object) -> None:
+    async with opened(Heartbeat(ping_interval_s=20, pong_timeout_s=10)) as house:
+        client = await house.open(PRICE)
+        for _ in range(100):
+            before = len(client.line.reader.controls)
+            await trio.sleep(1)
+            if len(client.line.reader.controls) > before:
+                await trio.sleep(5)
+                client.hear()
+        assert client.closed == []
+        assert len(client.line.reader.controls) >= 4
+
+
+async def test_a_dead_client_is_pinged_once_and_closed(autojump_clock: object) -> None:
+    async with opened(Heartbeat(ping_interval_s=20, pong_timeout_s=10)) as house:
+        client, other = await house.open(PRICE), await house.open(PRICE)
+        for _ in range(29):
+            await trio.sleep(1)
+            other.hear()
+        assert client.closed == []
+        for _ in range(5):
+            await trio.sleep(1)
+            other.hear()
+        assert client.closed == [CloseCode.HEARTBEAT_TIMEOUT]
+        assert len(client.line.reader.controls) == 1
+        assert other.closed == []
+
+
+async def test_nobody_is_dead_who_was_not_pinged(autojump_clock: trio.testing.MockClock) -> None:
+    """After the whole process was held up, every client looks silent."""
+    async with opened(Heartbeat(ping_interval_s=20, pong_timeout_s=10)) as house:
+        client = await house.open(PRICE)
+        autojump_clock.jump(600)
+        await trio.sleep(1.5)
+        assert (client.closed, len(client.line.reader.controls)) == ([], 1)
+        client.hear()
+        await trio.sleep(15)
+        assert client.closed == []
+
+
+async def test_a_connection_that_is_already_gone_is_not_closed_again(autojump_clock: object) -> None:
+    async with opened(Heartbeat(ping_interval_s=20, pong_timeout_s=10)) as house:
+        client = await house.open(PRICE)
+        client.session.end()
+        await trio.sleep(100)
+        await house.ref.stop(block=False)
+        assert client.closed == []
+
+
+async def test_a_full_inbox_does_not_stop_the_beat(autojump_clock: trio.testing.MockClock) -> None:
+    """Under a flood of prices the inbox is full for long; the hub must not die of its own beat."""
+    async with opened(Heartbeat(silence_s=1)) as house:
+        client = await house.open(STATUS)
+        for _ in range(20):
+            for _ in range(Hub.inbox_capacity):
+                house.ref.tell(price("1.00"))
+            autojump_clock.jump(1.5)
+            await trio.testing.wait_all_tasks_blocked()
+        assert kinds(client.line.take()).count("heartbeat") >= 15
+
+
+# --- the end ---
+
+
+async def test_a_hub_that_stops_sends_what_is_due_and_says_goodbye(autojump_clock: object) -> None:
+    async with opened() as house:
+        clients = [await house.open(PRICE), await house.open(PRICE, STATUS, encoding=MSGPACK)]
+        house.ref.tell(price("1.00"))
+        await house.ref.stop(block=False)
+        for client in clients:
+            assert kinds(client.line.take()) == ["price_update"]
+            assert client.closed == [CloseCode.GOING_AWAY]
+
+
+async def test_a_hub_that_dies_sends_its_clients_away(autojump_clock: object) -> None:
+    """The counts are lost: they must not go on as if nothing had happened."""
+    client = None
+    with pytest.RaisesGroup(AttributeError), structlog.testing.capture_logs():
+        async with opened() as house:
+            client = await house.open(PRICE)
+            house.ref.tell(PriceChanged(price=None))  # type: ignore[arg-type]
+            await trio.sleep(1)
+    assert client is not None
+    assert client.closed == [CloseCode.GOING_AWAY]

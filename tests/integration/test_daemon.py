@@ -1,0 +1,278 @@
+"""The promises that need the whole process: ports, signals, files, kill -9, TLS."""
+
+from __future__ import annotations
+
+import csv
+import json
+import random
+import signal
+import ssl
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+import trio
+import trustme
+from trio_websocket import ConnectionClosed, WebSocketConnection, open_websocket_url
+
+from tests.integration.process import STREAM, Running, open_stream
+from tests.standins.alltick import AllTickStandIn
+
+pytestmark = pytest.mark.slow
+
+TESTGOLD = """
+[listen]
+port = 0
+[symbols.TESTGOLD]
+instrument = "test"
+calendar = "always"
+[[sources]]
+name = "simulated"
+type = "simulated"
+interval_s = 0.02
+symbols = { TESTGOLD = "TESTGOLD" }
+"""
+
+
+async def read(
+    stream: WebSocketConnection, count: int, *, kind: str = "price_update"
+) -> list[dict[str, Any]]:
+    """The next `count` messages of one type."""
+    messages: list[dict[str, Any]] = []
+    with trio.fail_after(20):
+        while len(messages) < count:
+            message = json.loads(await stream.get_message())
+            if message["type"] == kind:
+                messages.append(message)
+    return messages
+
+
+async def read_on(stream: WebSocketConnection, seen: list[dict[str, Any]]) -> None:
+    """All messages until the connection is closed."""
+    while True:
+        seen.append(json.loads(await stream.get_message()))
+
+
+def test_the_first_command_of_the_readme_leads_to_a_moving_price(tmp_path: Path) -> None:
+    with Running(tmp_path, TESTGOLD) as daemon:
+
+        async def three_lines() -> list[dict[str, Any]]:
+            async with open_stream(daemon.port) as stream:
+                return await read(stream, 5)
+
+        messages = trio.run(three_lines)
+        counts = [message["update_count"] for message in messages]
+        assert counts == list(range(counts[0], counts[0] + 5))
+        assert {message["data"]["quality"] for message in messages} == {"simulated"}
+        assert "<title>aurexd</title>" in httpx.get(f"http://127.0.0.1:{daemon.port}/").text
+        assert daemon.get("/api/v1/prices/latest")["symbol"] == "TESTGOLD"
+        assert daemon.get("/readyz")["ready"] is True
+        assert daemon.stop() == 0
+
+
+def test_sigterm_says_good_bye_and_stores_what_was_in_flight(tmp_path: Path) -> None:
+    with Running(tmp_path, TESTGOLD) as daemon:
+
+        async def stay() -> tuple[list[dict[str, Any]], int, str]:
+            seen = []
+            async with open_stream(daemon.port) as stream:
+                seen += await read(stream, 20)
+                assert daemon.process is not None
+                daemon.process.send_signal(signal.SIGTERM)
+                with trio.fail_after(20), pytest.raises(ConnectionClosed) as closed:
+                    await read_on(stream, seen)
+                reason = closed.value.reason
+                assert reason is not None
+                return seen, reason.code, reason.reason or ""
+
+        seen, code, reason = trio.run(stay)
+        assert daemon.process is not None
+        assert daemon.process.wait(20) == 0
+        assert code == 4000
+        assert json.loads(reason)["retry_after_ms"] > 0
+        assert seen[-1]["type"] == "going_away"
+        closes = {message["data"]["close"] for message in seen if message["type"] == "price_update"}
+        assert closes <= {close for (close,) in daemon.rows("SELECT close FROM prices")}
+        assert not daemon.events("client_crashed")
+
+
+def test_kill_9_costs_at_most_one_flush_interval(tmp_path: Path) -> None:
+    """The stand-in's ticks are numbered by their price, so what is missing can be counted."""
+    flush_s, tick_s = 0.25, 0.01
+
+    async def feed_and_kill(standin: AllTickStandIn) -> tuple[Running, int]:
+        config = (
+            '[listen]\nport = 0\n[symbols.XAUUSD]\ninstrument = "spot"\n'
+            '[[sources]]\nname = "alltick"\ntype = "alltick"\n'
+            f'symbols = {{ XAUUSD = "GOLD" }}\ntoken = "t"\nurl = "{standin.url}"\n'
+        )
+        daemon = Running(tmp_path, config)
+        await trio.to_thread.run_sync(daemon.start)
+        with trio.fail_after(30):
+            while not standin.depth:
+                await trio.sleep(0.02)
+        for number in range(300):
+            await standin.push(f"{2000 + number / 100:.2f}")
+            await trio.sleep(tick_s)
+        daemon.kill()
+        return daemon, 300
+
+    async def main() -> tuple[Running, int]:
+        async with AllTickStandIn(max_connections=3).running() as standin:
+            return await feed_and_kill(standin)
+
+    daemon, sent = trio.run(main)
+    with daemon:  # starts it again
+        assert daemon.get("/readyz")["store"]["state"] == "ok"
+        stored = [Decimal(repr(bid)) for (bid,) in daemon.rows("SELECT bid FROM ticks ORDER BY id")]
+        assert stored == [Decimal(2000) + Decimal(n) / 100 for n in range(len(stored))], "no hole, no repeat"
+        # The commit itself and a loaded machine come on top of the interval.
+        assert sent - len(stored) <= 2 * flush_s / tick_s
+        assert daemon.rows("PRAGMA integrity_check") == [("ok",)]
+        assert daemon.stop() == 0
+
+
+def test_a_replay_reaches_every_client_and_the_database_exactly(tmp_path: Path) -> None:
+    rng, price, opened = random.Random(7), 2_000_000, datetime(2024, 5, 28, 21, tzinfo=UTC)
+    closes = []
+    with (tmp_path / "bars.csv").open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["time_utc", "open", "high", "low", "close", "volume"])
+        for _ in range(5000):
+            price += rng.randint(-500, 500)
+            text, volume = f"{price / 1000:.3f}", rng.choice(["0.0", "1.5"])
+            rows.writerow([f"{opened:%Y-%m-%dT%H:%M:%SZ}", text, text, text, text, volume])
+            opened += timedelta(minutes=1)
+            if volume != "0.0":
+                closes.append(Decimal(text))
+    config = f"""
+        [listen]
+        port = 0
+        [symbols.XAUUSD]
+        instrument = "spot"
+        decimals = 3
+        [[sources]]
+        name = "replay"
+        type = "replay"
+        file = "{tmp_path}/bars.csv"
+        speed = 0
+        start_after_s = 2
+        symbols = {{ XAUUSD = "XAUUSD" }}
+    """
+    with Running(tmp_path, config) as daemon:
+
+        async def watch(seen: list[dict[str, Any]]) -> None:
+            async with open_stream(daemon.port) as stream:
+                while not seen or seen[-1]["update_count"] < len(closes):
+                    seen += await read(stream, 1)
+
+        async def crowd() -> list[list[dict[str, Any]]]:
+            seen: list[list[dict[str, Any]]] = [[] for _ in range(5)]
+            with trio.fail_after(60):
+                async with trio.open_nursery() as nursery:
+                    for each in seen:
+                        nursery.start_soon(watch, each)
+            return seen
+
+        for seen in trio.run(crowd):
+            for before, after in zip([{"update_count": 0}, *seen], seen, strict=False):
+                assert after["update_count"] - before["update_count"] == after.get("conflated", 1)
+                assert Decimal(str(after["data"]["close"])) == closes[after["update_count"] - 1]
+        daemon.wait_for(lambda: daemon.get("/readyz")["store"]["stored"] == len(closes))
+        assert [
+            Decimal(repr(last)) for (last,) in daemon.rows("SELECT last FROM ticks ORDER BY id")
+        ] == closes
+        history = daemon.get("/api/v1/prices/history", limit=10)["prices"]
+        assert [Decimal(str(row["close"])) for row in history] == closes[-10:]
+
+
+def test_tls_and_messagepack(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    certificate = authority.issue_cert("localhost")
+    certificate.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
+    certificate.private_key_pem.write_to_path(tmp_path / "key.pem")
+    trust = ssl.create_default_context()
+    authority.configure_trust(trust)
+    tls = f'[tls]\ncertificate = "{tmp_path}/cert.pem"\nprivate_key = "{tmp_path}/key.pem"\n'
+    with Running(tmp_path, tls + TESTGOLD) as daemon:
+
+        async def speak() -> tuple[dict[str, Any], dict[str, Any]]:
+            url = f"wss://localhost:{daemon.port}{STREAM}"
+            async with open_websocket_url(
+                url, ssl_context=trust, subprotocols=["aurex.v1.msgpack"]
+            ) as stream:
+                assert stream.subprotocol == "aurex.v1.msgpack"
+                request = {"type": "subscribe", "id": 7, "data": {"channels": ["price:TESTGOLD"]}}
+                await stream.send_message(msgspec.msgpack.encode(request))
+                with trio.fail_after(20):
+                    payloads = [await stream.get_message() for _ in range(4)]
+            messages = [msgspec.msgpack.decode(payload) for payload in payloads if isinstance(payload, bytes)]
+            return messages[1], messages[3]
+
+        answer, price = trio.run(speak)
+        assert (answer["type"], answer["id"]) == ("subscribed", 7)
+        assert isinstance(price["data"]["close"], float)
+        page = httpx.get(f"https://localhost:{daemon.port}/healthz", verify=trust)
+        assert page.json()["status"] == "ok"
+
+
+def test_a_slow_reader_delays_nobody_and_gets_the_newest_price(tmp_path: Path) -> None:
+    with Running(tmp_path, TESTGOLD.replace("0.02", "0.001")) as daemon:
+
+        async def fast(stop: trio.CancelScope) -> list[int]:
+            async with open_stream(daemon.port) as stream:
+                counts = [message["update_count"] for message in await read(stream, 3000)]
+            stop.cancel()
+            return counts
+
+        async def both() -> tuple[list[int], list[dict[str, Any]]]:
+            counts: list[int] = []
+            async with open_stream(daemon.port, receive_buffer_bytes=4096) as slow:
+                with trio.CancelScope() as stop:
+                    counts = await fast(stop)
+                return counts, await read(slow, 3000)
+
+        counts, late = trio.run(both)
+        assert counts == list(range(counts[0], counts[0] + len(counts)))
+        for before, after in pairwise(late):
+            assert after["update_count"] - before["update_count"] == after.get("conflated", 1)
+        assert any(message.get("conflated", 1) > 1 for message in late), "it fell behind, and was told so"
+
+
+def test_a_port_that_is_taken_ends_with_a_reason_and_the_right_status(tmp_path: Path) -> None:
+    with Running(tmp_path, TESTGOLD) as daemon:
+        other = tmp_path / "other.toml"
+        other.write_text(TESTGOLD.replace("port = 0", f"port = {daemon.port}") + '[storage]\nurl = ""\n')
+        command = [sys.executable, "-m", "aurexd", "run", "--config", str(other)]
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+        assert ended.returncode == 69
+        assert "another process uses it" in ended.stderr
+
+
+def test_without_internet_the_sources_say_why_and_when_they_try_again(tmp_path: Path) -> None:
+    config = """
+        [listen]
+        port = 0
+        [symbols.XAUUSD]
+        instrument = "spot"
+        [[sources]]
+        name = "swissquote"
+        type = "swissquote"
+        url = "http://127.0.0.1:9/"
+        symbols = { XAUUSD = "XAU/USD" }
+    """
+    with Running(tmp_path, config) as daemon:
+        daemon.wait_for(lambda: daemon.get("/api/v1/sources")["sources"][0]["state"] == "waiting")
+        (source,) = daemon.get("/api/v1/sources")["sources"]
+        assert "cannot be reached" in source["last_error"]
+        assert source["next_attempt"] > source["since"]
+        latest = partial(httpx.get, f"http://127.0.0.1:{daemon.port}/api/v1/prices/latest")
+        assert latest().status_code == 503
