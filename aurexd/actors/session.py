@@ -50,7 +50,6 @@ class Line(Protocol):
     """The connection, as a session needs it: nothing here waits, and nothing raises."""
 
     last_received: float
-    last_sent: float
     write: Callable[[bytes], int]
     """Write ready frames, as much as fits now; may raise OSError."""
     on_write_changed: Callable[[], None] | None
@@ -122,6 +121,7 @@ class Session:
         "closing",
         "encoding",
         "id",
+        "last_sent",
         "seat",
     )
 
@@ -144,6 +144,8 @@ class Session:
         self.closing: CloseCode | None = None
         self.seat: tuple[Audience, int] | None = None
         """Where the hub keeps it."""
+        self.last_sent = trio.current_time()
+        """Loop time at which a message was sent to this client alone; pings are none, and pages cannot see them."""
         self._line = line
         line.on_write_changed = self._write_changed
         self._protocol = protocol
@@ -206,11 +208,6 @@ class Session:
     # --- what the hub does with it ---
 
     @property
-    def last_sent(self) -> float:
-        """Loop time at which something was written for this client alone."""
-        return self._line.last_sent
-
-    @property
     def backlogged(self) -> bool:
         """Whether its socket is full."""
         return self._line.backlogged
@@ -258,6 +255,7 @@ class Session:
 
     def send_frame(self, frame: bytes) -> None:
         """The same, already framed; a client that lets too much of this pile up is closed."""
+        self.last_sent = trio.current_time()
         self._line.send_frame(frame)
         if self._line.lossless_bytes > self._limits.send_queue_bytes:
             self.close(CloseCode.SLOW_CONSUMER)

@@ -47,7 +47,6 @@ class ClientStream(trio.abc.Stream):
         "_settled",
         "_tls",
         "last_received",
-        "last_sent",
         "on_write_changed",
         "remote_address",
         "socket",
@@ -60,8 +59,6 @@ class ClientStream(trio.abc.Stream):
         self.remote_address = remote_address
         self.last_received = trio.current_time()
         """Loop time at which the client was last heard, or took something that had waited for it."""
-        self.last_sent = self.last_received
-        """Loop time at which something was written for this client alone; fan-out is not counted here."""
         self._tls = TlsConversation(tls) if tls else None
         self.write: Callable[[bytes], int] = self._write if tls else sock.send
         """How many bytes of ready frames were taken care of, without waiting; what is left goes to `keep`.
@@ -183,7 +180,6 @@ class ClientStream(trio.abc.Stream):
     def send_frame(self, frame: bytes) -> None:
         """Write one frame that must arrive, or keep it in its turn. Never blocks, never raises."""
         if self._in_session:
-            self.last_sent = trio.current_time()
             self._put(frame)
 
     def drop_channel(self, channel: str) -> int:
@@ -204,7 +200,6 @@ class ClientStream(trio.abc.Stream):
         await trio.lowlevel.checkpoint_if_cancelled()
         if self._closed:
             raise trio.ClosedResourceError("this stream is closed")
-        self.last_sent = trio.current_time()
         self._put(bytes(data))
         if self._outbox is None:
             await trio.lowlevel.cancel_shielded_checkpoint()

@@ -25,7 +25,6 @@ class FakeLine:
 
     def __init__(self, encoding: Encoding = JSON) -> None:
         self.last_received = trio.current_time()
-        self.last_sent = trio.current_time()
         self.on_write_changed: Callable[[], None] | None = None
         self.reader = FrameReader(encoding)
         self.writes: list[bytes] = []
@@ -62,7 +61,6 @@ class FakeLine:
         self._outbox.keep_batch(batch, written)
 
     def send_frame(self, frame: bytes) -> None:
-        self.last_sent = trio.current_time()
         if self._full:
             self._outbox.keep_lossless(frame)
         else:

@@ -587,18 +587,13 @@ async def test_a_session_that_is_cancelled_with_a_backlog_is_aborted(contexts: T
         publisher.publish()
 
 
-async def test_it_knows_when_the_client_was_heard_and_spoken_to(
+async def test_it_knows_when_the_client_was_heard(
     contexts: TlsPair | None, loopback_clock: trio.testing.MockClock
 ) -> None:
     async with connected(contexts) as ends, session(ends.stream):
-        publisher = Publisher(ends.stream)
         begin = trio.current_time()
-        await trio.sleep(1)
-        publisher.publish()
-        assert ends.stream.last_sent - begin < 0.5, "what goes to all is the audience's to know"
-        ends.stream.send_frame(answer(1))
-        assert ends.stream.last_sent == trio.current_time()
-        await trio.sleep(1)
+        await trio.sleep(2)
+        Publisher(ends.stream).publish()
         assert ends.stream.last_received - begin < 0.5
         await ends.peer.send_all(b"x")
         await ends.stream.receive_some()
