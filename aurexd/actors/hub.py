@@ -44,6 +44,11 @@ BEAT_S = 1.0
 """How often silent lines and dead clients are looked for; more often where a line may be silent for less."""
 
 
+PATROL_BEATS = 5
+"""Each session's life is looked at once in so many beats, or more often where the heartbeat's times ask for it: what
+is touched of ten thousand sessions does not fit into a processor's cache."""
+
+
 class Hub(TrioActor):
     """The fan-out actor."""
 
@@ -62,6 +67,9 @@ class Hub(TrioActor):
         self._audiences: dict[tuple[str, frozenset[str]], Audience] = {}
         self._connections = 0
         self._messages_sent = 0
+        self._beats = 0
+        quickest_s = min(heartbeat.ping_interval_s, heartbeat.pong_timeout_s)
+        self._patrol_beats = max(1, min(PATROL_BEATS, int(quickest_s / (2 * BEAT_S))))
 
     async def on_start(self) -> None:
         """Start the beat."""
@@ -231,16 +239,24 @@ class Hub(TrioActor):
     async def _see_to_sessions(self) -> None:
         """Tell silent lines that they are alive, ping quiet clients, and end those that do not answer."""
         now = trio.current_time()
-        silence_s = self._heartbeat.silence_s
+        turn, turns = self._beats % self._patrol_beats, self._patrol_beats
+        self._beats += 1
         for audience in list(self._audiences.values()):
-            silent = now - audience.last_sent >= silence_s
-            frame = audience.encoding.frame(compose.heartbeat(self._clock.now())) if silent else b""
-            for start in range(0, len(audience.sessions), SLICE):
-                for session in audience.sessions[start : start + SLICE]:
+            if now - audience.last_sent >= self._heartbeat.silence_s:
+                await self._break_silence(audience, now)
+            patrol = audience.sessions[turn::turns]
+            for start in range(0, len(patrol), SLICE):
+                for session in patrol[start : start + SLICE]:
                     session.check_alive(now)
-                    if silent and not session.backlogged and now - session.last_sent >= silence_s:
-                        session.send_frame(frame)
                 await trio.lowlevel.checkpoint()
+
+    async def _break_silence(self, audience: Audience, now: float) -> None:
+        frame = audience.encoding.frame(compose.heartbeat(self._clock.now()))
+        for start in range(0, len(audience.sessions), SLICE):
+            for session in audience.sessions[start : start + SLICE]:
+                if not session.backlogged and now - session.last_sent >= self._heartbeat.silence_s:
+                    session.send_frame(frame)
+            await trio.lowlevel.checkpoint()
 
     def _stats(self) -> HubStats:
         return HubStats(

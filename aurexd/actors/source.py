@@ -28,15 +28,13 @@ from aurexd.clock import Clock
 from aurexd.errors import FeedError, InboxFullError
 from aurexd.market import SECOND_US, EpochUs, Tick
 from aurexd.sources.base import Provider, Subscription
+from aurexd.sources.plausible import of_this_century, usable
 
 log = structlog.get_logger(__name__)
 
 MUTE_S = 60.0
 """A connection that shows life but brings no price for this long (or four times `stale_after_s`, if that is more) is
 made anew: subscriptions get lost on the provider's side while its heartbeats go on."""
-
-HIGHEST_PRICE = Decimal(10) ** 9
-"""No ounce costs a billion; JSON can say 1e999999, which no arithmetic survives."""
 
 HEALTHY_S = 60.0
 """A connection that brought prices for this long has earned a fresh start of the backoff: one that is accepted and
@@ -135,15 +133,20 @@ class Source(TrioActor):
             self.rejected("unknown_code", code)
             return
         for price in (bid, ask, last):
-            if price is not None and not (price.is_finite() and 0 < price < HIGHEST_PRICE):
+            if price is not None and usable(price) is None:
                 self.rejected("bad_price", f"{code}: {price:.12g}")
                 return
+        try:
+            time = None if source_time is None else of_this_century(source_time)
+        except ValueError as error:
+            self.rejected("bad_time", f"{code}: {error}")
+            return
         now = receive_time if receive_time is not None else self.clock.now()
         tick = Tick(
             symbol=subscription.symbol,
             source=self._name,
             instrument=subscription.instrument,
-            source_time=now if source_time is None else source_time,
+            source_time=now if time is None else time,
             receive_time=now,
             bid=bid,
             ask=ask,

@@ -68,8 +68,8 @@ type = "swissquote"
 priority = 2
 symbols = { XAUUSD = "XAU/USD" }
 
-# It goes on answering while the market is closed, with a price that stands still and a time that does not, so its
-# price looks live all weekend. Until aurexd has a market calendar, switch it on only if you can live with that.
+# It goes on answering while the market is closed, with a price that stands still and a time that does not:
+# it looks live all weekend. Until aurexd has a market calendar, list it only if you can live with that.
 # [[sources]]
 # name = "gold-api"
 # type = "gold-api"

@@ -55,7 +55,8 @@ class Tree:
 
     def problem(self, path: str, message: str, suggestion: str = "") -> Problem:
         """A problem at the path, with its origin."""
-        return Problem(path, message, suggestion, self.origin(path))
+        shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in path)  # keys may be any text
+        return Problem(shown, message, suggestion, self.origin(path))
 
     def origin(self, path: str) -> str:
         """Who said what stands at the path; for a missing key, who said the nearest table above."""

@@ -50,6 +50,17 @@ LIBRARY_CODES = {
 """Those that trio-websocket sends of its own accord."""
 
 
+class _HandshakeDone:
+    """What is left of wsproto's handshake when it is over: it would keep its HTTP parser, two kilobytes, for as
+    long as the session lasts, only to be asked for further events."""
+
+    def events(self) -> tuple[()]:
+        return ()
+
+
+_HANDSHAKE_DONE = _HandshakeDone()
+
+
 class WebSocketServer:
     """Runs the sessions."""
 
@@ -172,13 +183,14 @@ class WebSocketServer:
         connection: _Connection,
         code: CloseCode,
     ) -> None:
-        """The closing handshake, with a deadline."""
+        """The last words and the closing handshake, with a deadline."""
+        stream.end_session()
         retry_after_ms = 1 + secrets.randbelow(RETRY_SPREAD_MS)
-        if code is CloseCode.GOING_AWAY:
-            notice = compose.going_away("the server stops", retry_after_ms, self._clock.now())
-            stream.send_frame(encoding.frame(notice))
         reason = close_reason(code, retry_after_ms if code in RETRY_LATER else None)
         with trio.move_on_after(CLOSE_S):
+            if code is CloseCode.GOING_AWAY:
+                notice = compose.going_away("the server stops", retry_after_ms, self._clock.now())
+                await stream.send_all(encoding.frame(notice))
             await connection.aclose(code, reason)
 
     # --- who may not enter ---
@@ -244,6 +256,7 @@ class _Connection(trio_websocket.WebSocketConnection):
         """Wait for the client's handshake and answer it."""
         request = await self._get_request()
         await request.accept(subprotocol=subprotocol)
+        self._wsproto.handshake = _HANDSHAKE_DONE  # type: ignore[assignment]
 
     async def _send(self, event: events.Event) -> None:
         if self._wsproto.state in {ConnectionState.LOCAL_CLOSING, ConnectionState.CLOSED}:

@@ -10,8 +10,7 @@ import msgspec
 
 from aurexd.errors import FeedError
 from aurexd.market import EpochUs
-from aurexd.sources.polling import usable
-from aurexd.sources.websocket import of_this_century
+from aurexd.sources.plausible import of_this_century, usable
 
 HEARTBEAT, SUBSCRIBE_DEPTH, SUBSCRIBE_TRADES = 22000, 22002, 22004
 DEPTH_SUBSCRIBED, TRADES_SUBSCRIBED = 22003, 22005

@@ -14,7 +14,8 @@ import pydantic
 from aurexd.backoff import Backoff
 from aurexd.market import Instrument, parse_time
 from aurexd.sources.base import Traits
-from aurexd.sources.polling import HttpPolling, HttpPollingSettings, Quote, usable
+from aurexd.sources.plausible import usable
+from aurexd.sources.polling import HttpPolling, HttpPollingSettings, Quote
 
 
 class PriceAnswer(msgspec.Struct, frozen=True, rename="camel"):

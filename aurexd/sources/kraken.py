@@ -13,12 +13,11 @@ from aurexd.backoff import Backoff
 from aurexd.errors import FeedError
 from aurexd.market import EpochUs, Instrument, parse_time
 from aurexd.sources.base import Feed, Provider, SourceSettings, Traits
-from aurexd.sources.polling import usable
+from aurexd.sources.plausible import of_this_century, usable
 from aurexd.sources.websocket import (
     RATE_LIMITED_RETRY_S,
     Connection,
     WebSocketUrl,
-    of_this_century,
     open_connection,
 )
 

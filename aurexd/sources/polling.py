@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import abc
 import contextlib
-import email.utils
 import itertools
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
-from datetime import UTC
 from decimal import Decimal
 from typing import ClassVar, Generic, NamedTuple, TypeVar
 from urllib.parse import quote as percent_encoded
@@ -27,16 +25,15 @@ import trio
 import aurexd
 from aurexd.clock import Clock
 from aurexd.errors import FeedError
-from aurexd.market import SECOND_US, EpochUs
+from aurexd.market import EpochUs
 from aurexd.sources.base import Feed, Provider, SourceSettings, client_tls
+from aurexd.sources.plausible import MAX_RETRY_AFTER_S, excerpt, retry_after_s
 
 CONNECT_TIMEOUT_S = 5.0  # TCP, TLS and the proxy between: two SYN retransmissions (1 s, 3 s) and some
 ANSWER_TIMEOUT_S = 10.0  # the whole request, so that a server which sends byte by byte cannot hold us
 MAX_ANSWER_BYTES = 65_536  # answers are about 1 KB
 REFUSED_RETRY_S = 900.0  # after a 4xx: asking again soon makes a block worse, and it may yet be lifted
 RATE_LIMITED_RETRY_S = 60.0  # after a 429 that names no time
-MAX_RETRY_AFTER_S = 3600.0  # a provider's wish is followed up to here: a broken header must not end a source
-MAX_PRICE = Decimal(10**9)  # no price comes near; 1e999999 is finite, too, and would break the arithmetic
 
 
 class Quote(msgspec.Struct, frozen=True, kw_only=True):
@@ -245,24 +242,6 @@ class HttpPolling(Polling[H], Generic[H]):
         )
 
 
-def usable(price: Decimal | None) -> Decimal | None:
-    """The price, or None where it is not a finite positive number below `MAX_PRICE`: not a quote."""
-    return price if price is not None and price.is_finite() and 0 < price < MAX_PRICE else None
-
-
-def retry_after_s(header: str, now: EpochUs) -> float:
-    """Seconds from an HTTP `Retry-After` (RFC 9110 10.2.3: seconds or a date); 0 where unusable."""
-    if header.isascii() and header.isdigit():
-        seconds = float(header)
-    else:
-        try:
-            moment = email.utils.parsedate_to_datetime(header)
-        except ValueError:
-            return 0.0
-        seconds = moment.replace(tzinfo=moment.tzinfo or UTC).timestamp() - now / SECOND_US
-    return min(max(seconds, 0.0), MAX_RETRY_AFTER_S)
-
-
 def max_age_s(cache_control: str) -> float:
     """Seconds from an HTTP `Cache-Control: max-age=…`; 0 where there is none."""
     for directive in cache_control.split(","):
@@ -271,12 +250,6 @@ def max_age_s(cache_control: str) -> float:
         if name.lower() == "max-age" and value.isascii() and value.isdigit():
             return min(float(value), MAX_RETRY_AFTER_S)
     return 0.0
-
-
-def excerpt(body: bytes, length: int = 80) -> str:
-    """The start of an answer, fit for a message."""
-    text = body[:length].decode("utf-8", "replace")
-    return repr(text) + ("…" if len(body) > length else "")
 
 
 def cause(error: BaseException) -> str:

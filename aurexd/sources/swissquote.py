@@ -14,7 +14,8 @@ import pydantic
 from aurexd.backoff import Backoff
 from aurexd.market import EpochUs, Instrument
 from aurexd.sources.base import Traits
-from aurexd.sources.polling import HttpPolling, HttpPollingSettings, Quote, usable
+from aurexd.sources.plausible import usable
+from aurexd.sources.polling import HttpPolling, HttpPollingSettings, Quote
 
 PROFILES = ("elite", "prime", "premium", "standard")
 """From the narrowest spread, which is nearest to the market, to the widest."""

@@ -21,10 +21,9 @@ from wsproto.utilities import LocalProtocolError
 
 import aurexd
 from aurexd.errors import FeedError
-from aurexd.market import EpochUs
 from aurexd.redaction import Redactor
 from aurexd.sources.base import Feed, client_tls
-from aurexd.sources.polling import excerpt, retry_after_s
+from aurexd.sources.plausible import excerpt, retry_after_s
 
 CONNECT_TIMEOUT_S = 10.0  # TCP, TLS and upgrade together; websockets: 10
 SEND_TIMEOUT_S = 5.0  # requests are under 1 KB: a socket that takes none for so long leads nowhere
@@ -34,7 +33,6 @@ MAX_MESSAGE_BYTES = 65_536  # providers' messages are well under 1 KB each
 MAX_GARBAGE_IN_A_ROW = 20  # an odd message is skipped; so many mean that we misunderstand each other
 RATE_LIMITED_RETRY_S = 60.0  # after an HTTP 429 that names no time
 
-_EARLIEST_US, _LATEST_US = 946_684_800_000_000, 4_102_444_800_000_000  # the years 2000 and 2100
 _ABNORMAL = 1006  # RFC 6455 7.1.5: the connection ended without a close frame
 _MISDIRECTED = frozenset(
     {301, 302, 307, 308, 400, 404, 405, 426}
@@ -59,18 +57,6 @@ def _usable_url(url: str) -> str:
 
 WebSocketUrl = Annotated[str, pydantic.AfterValidator(_usable_url)]
 """A settings field: ws:// or wss://, free of credentials."""
-
-
-def of_this_century(microseconds: int) -> EpochUs:
-    """The provider's time, given in microseconds since the epoch.
-
-    Raises:
-        ValueError: it is of another century: the unit is not what we think, or it is no time at all.
-
-    """
-    if not _EARLIEST_US <= microseconds < _LATEST_US:
-        raise ValueError(f"{microseconds} µs is not a time between the years 2000 and 2100")
-    return EpochUs(microseconds)
 
 
 class UpgradeRefusedError(FeedError):

@@ -22,8 +22,8 @@ from google.protobuf import (  # type: ignore[import-untyped]
 from aurexd.backoff import Backoff
 from aurexd.market import EpochUs, Instrument
 from aurexd.sources.base import Feed, Provider, SourceSettings, Traits
-from aurexd.sources.polling import usable
-from aurexd.sources.websocket import Connection, WebSocketUrl, of_this_century, open_connection
+from aurexd.sources.plausible import of_this_century, usable
+from aurexd.sources.websocket import Connection, WebSocketUrl, open_connection
 
 RESUBSCRIBE_S = 15.0  # as yfinance does: without, the stream is known to end after some 20 minutes
 DEFAULT_DECIMALS = 2  # where Yahoo gives no price_hint

@@ -31,7 +31,8 @@ from aurexd.backoff import Backoff
 from aurexd.errors import FeedError
 from aurexd.market import SECOND_US, EpochUs, Instrument
 from aurexd.sources.base import Feed, Traits
-from aurexd.sources.polling import Answer, Asking, Polling, PollingSettings, Quote, usable
+from aurexd.sources.plausible import usable
+from aurexd.sources.polling import Answer, Asking, Polling, PollingSettings, Quote
 
 CHART_TIMEOUT_S = 10.0  # the library's own default for the one request of a poll
 CALL_TIMEOUT_S = 90.0

@@ -102,7 +102,7 @@ async def test_a_tick_reaches_the_aggregator_with_its_source_instrument_and_time
 ) -> None:
     async def one(feed: Feed) -> None:
         feed.connected()
-        await feed.tick("GOLD", source_time=EpochUs(5), bid=Decimal(1), ask=Decimal(2))
+        await feed.tick("GOLD", source_time=EpochUs(1_700_000_000_000_000), bid=Decimal(1), ask=Decimal(2))
         await trio.sleep_forever()
 
     async with running(Scripted(one)) as (ref, messages):
@@ -111,7 +111,12 @@ async def test_a_tick_reaches_the_aggregator_with_its_source_instrument_and_time
         assert isinstance(message, TickReceived)
         tick = message.tick
         assert (tick.symbol, tick.source, tick.instrument) == ("XAUUSD", "scripted", Instrument.SPOT)
-        assert (tick.source_time, tick.bid, tick.ask, tick.last) == (5, Decimal(1), Decimal(2), None)
+        assert (tick.source_time, tick.bid, tick.ask, tick.last) == (
+            1_700_000_000_000_000,
+            Decimal(1),
+            Decimal(2),
+            None,
+        )
         status = await status_of(ref)
         assert (status.state, status.ticks, status.last_tick) == (SourceState.CONNECTED, 1, tick.receive_time)
 
@@ -258,4 +263,16 @@ async def test_an_impossible_price_never_leaves_the_source(autojump_clock: objec
     async with running(Scripted(absurd)) as (ref, messages):
         await trio.sleep(1)
         assert (await status_of(ref)).rejected == {"bad_price": 5}
+        assert messages == []
+
+
+async def test_a_time_of_another_century_never_leaves_the_source(autojump_clock: object) -> None:
+    async def absurd(feed: Feed) -> None:
+        for time in (-1, 0, 10**30):
+            await feed.tick("GOLD", source_time=EpochUs(time), last=Decimal(1))
+        await trio.sleep_forever()
+
+    async with running(Scripted(absurd)) as (ref, messages):
+        await trio.sleep(1)
+        assert (await status_of(ref)).rejected == {"bad_time": 3}
         assert messages == []

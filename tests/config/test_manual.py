@@ -26,7 +26,7 @@ def test_the_manual_loads_with_every_default_and_a_working_example() -> None:
     for section in SECTIONS:
         assert getattr(config, section) == getattr(defaults, section)
     assert set(config.symbols) == {"XAUUSD", "GC"}
-    assert {source.type for source in config.sources} == {"swissquote", "gold-api", "yfinance"}
+    assert {source.type for source in config.sources} == {"swissquote", "yfinance"}
 
 
 def test_the_defaults_it_shows_are_the_defaults(tmp_path: Path) -> None:

@@ -21,8 +21,8 @@ from aurexd.errors import FeedError
 from aurexd.market import EpochUs, parse_time
 from aurexd.sources import polling
 from aurexd.sources.base import Feed, Traits
+from aurexd.sources.plausible import MAX_RETRY_AFTER_S, excerpt, retry_after_s
 from aurexd.sources.polling import (
-    MAX_RETRY_AFTER_S,
     RATE_LIMITED_RETRY_S,
     REFUSED_RETRY_S,
     Answer,
@@ -33,7 +33,6 @@ from aurexd.sources.polling import (
     PollingSettings,
     Quote,
     max_age_s,
-    retry_after_s,
 )
 from tests.fakes import FakeFeed
 from tests.standins import http
@@ -332,7 +331,7 @@ async def test_garbage_is_counted_quoted_and_ends_the_connection(body: bytes) ->
     error, feed = await failure_on(http.Answer(body))
     assert feed.reasons == ["garbage"]
     assert "what is not a quote" in str(error)
-    assert polling.excerpt(body) in str(error)
+    assert excerpt(body) in str(error)
     assert (error.fatal, feed.connections, feed.ticks) == (False, 0, [])
 
 

@@ -21,6 +21,7 @@ from trio.testing import MockClock
 from aurexd.errors import FeedError
 from aurexd.market import format_time
 from aurexd.redaction import Redactor
+from aurexd.sources.plausible import of_this_century
 from aurexd.sources.websocket import (
     CLOSE_TIMEOUT_S,
     CONNECT_TIMEOUT_S,
@@ -31,7 +32,6 @@ from aurexd.sources.websocket import (
     Connection,
     UpgradeRefusedError,
     WebSocketUrl,
-    of_this_century,
     open_connection,
 )
 from tests.fakes import FakeFeed

@@ -1,0 +1,837 @@
+"""The WebSocket as clients see it: a real port on loopback, with the hub behind it, plain and TLS."""
+
+from __future__ import annotations
+
+import json
+import random
+import socket
+import struct
+from typing import Any
+
+import pytest
+import structlog.testing
+import trio
+import trio.testing
+from trio.testing import MockClock
+from wsproto import events
+
+from aurexd.actors.messages import StatusChanged
+from aurexd.actors.session import OFFENCES, Session
+from aurexd.config.model import Heartbeat, Limits
+from aurexd.market import Quality
+from aurexd.protocol.codec import JSON as JSON_ENCODING
+from aurexd.server import websocket as websocket_module
+from aurexd.server.websocket import CLOSE_S, RETRY_SPREAD_MS
+from tests.frames import FrameReader
+from tests.server.conftest import TlsPair
+from tests.server.loopback import JSON, MSGPACK, PATH, Client, ClosedError, Served, serving, status_of
+
+PRICE = "price:XAUUSD"
+STATUS = "status:XAUUSD"
+BOTH = {"channels": [PRICE, STATUS]}
+GENEROUS = Limits(max_connections_per_ip=0, max_messages_per_second=100_000)
+
+
+def kinds(messages: list[dict[str, Any]]) -> list[str]:
+    return [message["type"] for message in messages]
+
+
+async def active(served: Served) -> int:
+    """Sessions that the hub knows, once everybody has had a turn."""
+    await trio.testing.wait_all_tasks_blocked(0.01)
+    count: int = (await served.fetch("/api/v1/ws/stats")).json()["active_connections"]
+    return count
+
+
+# --- opening ---
+
+
+async def test_the_simplest_client_is_told_everything_without_asking() -> None:
+    async with serving() as served:
+        await served.publish("2706.93")
+        client = await served.connect()
+        welcome, price, status = await client.messages(3)
+        assert client.subprotocol is None
+        assert kinds([welcome, price, status]) == ["welcome", "price_update", "status"]
+        assert price["data"] == {
+            "symbol": "XAUUSD",
+            "close": 2706.93,
+            "change": None,
+            "change_pct": None,
+            "timestamp": price["data"]["timestamp"],
+            "bid": None,
+            "ask": None,
+            "source": "alltick",
+            "instrument": "spot",
+            "quality": "live",
+        }
+        assert price["update_count"] == 1
+        await served.publish("2707.00", "2706.50")
+        assert [m["update_count"] for m in await client.messages(2)] == [2, 3]
+
+
+@pytest.mark.parametrize("subprotocol", [JSON, MSGPACK])
+async def test_a_client_that_names_a_subprotocol_gets_it_and_asks_for_what_it_wants(subprotocol: str) -> None:
+    async with serving() as served:
+        await served.publish("2706.93")
+        client = await served.connect("unknown.v9", subprotocol)
+        assert client.subprotocol == subprotocol
+        welcome = await client.message()
+        subscribed = await client.ask("subscribe", BOTH, "one")
+        assert (welcome["type"], subscribed["type"], subscribed["id"]) == ("welcome", "subscribed", "one")
+        assert subscribed["data"]["channels"][PRICE]["count"] == 1
+        assert kinds(await client.messages(2)) == ["price_update", "status"]
+        await served.publish("2.00")
+        assert (await client.message())["update_count"] == 2
+        assert (await client.ask("ping", {}, 7))["type"] == "pong"
+
+
+async def test_the_clients_order_of_subprotocols_decides() -> None:
+    async with serving() as served:
+        assert (await served.connect(MSGPACK, JSON)).subprotocol == MSGPACK
+
+
+async def test_a_token_among_the_subprotocols_is_never_sent_back() -> None:
+    async with serving() as served:
+        assert (await served.connect("aurex.token.secret", JSON)).subprotocol == JSON
+        client = await served.connect("aurex.token.secret")
+        assert client.subprotocol is None
+
+
+async def test_whoever_offers_only_what_is_unknown_gets_json_and_nothing_unasked() -> None:
+    async with serving() as served:
+        client = await served.connect("graphql-ws")
+        assert (await client.message())["type"] == "welcome"
+        assert (await client.ask("ping", {}))["type"] == "pong"
+
+
+async def test_over_tls_it_is_the_same(tls_pair: TlsPair) -> None:
+    async with serving(server_tls=tls_pair.server, client_tls=tls_pair.client) as served:
+        client = await served.connect()
+        await client.messages(2)
+        for number in range(1, 301):
+            await served.publish(f"{number}.00")
+        assert [m["update_count"] for m in await client.messages(300)] == list(range(1, 301))
+        assert (await client.ask("ping", {}))["type"] == "pong"
+        await client.close()
+        assert await active(served) == 0
+
+
+BAD_HANDSHAKES = {
+    "no key": (["Connection: Upgrade", "Sec-WebSocket-Version: 13"], 400),
+    "no version": (["Connection: Upgrade", "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA=="], 400),
+    "an old version": (
+        ["Connection: Upgrade", "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==", "Sec-WebSocket-Version: 8"],
+        426,
+    ),
+    "no connection": (["Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==", "Sec-WebSocket-Version: 13"], 400),
+}
+
+
+@pytest.mark.parametrize("name", BAD_HANDSHAKES)
+async def test_a_bad_handshake_is_refused_at_once(loopback_clock: MockClock, name: str) -> None:
+    headers, status = BAD_HANDSHAKES[name]
+    async with serving() as served:
+        begin = trio.current_time()
+        lines = [f"GET {PATH} HTTP/1.1", "Host: 127.0.0.1", "Upgrade: websocket", *headers, "", ""]
+        (answer,) = await served.say("\r\n".join(lines).encode())
+        assert answer.status == status
+        assert trio.current_time() - begin < 1
+        assert (await (await served.connect()).message())["type"] == "welcome"
+
+
+async def test_a_bad_handshake_that_is_no_text_is_the_clients_own_trouble() -> None:
+    async with serving() as served:
+        with structlog.testing.capture_logs() as logs:
+            for header in (b"Host: xn--\xff", b"Host: x\r\nConnection: \xff", b"Host: x\r\nOrigin: http://["):
+                head = b"GET %s HTTP/1.1\r\nUpgrade: websocket\r\n%s\r\n\r\n" % (PATH.encode(), header)
+                await served.say(head)
+        assert not [log for log in logs if log["log_level"] == "error"]
+        assert (await (await served.connect()).message())["type"] == "welcome"
+
+
+async def test_only_get_upgrades() -> None:
+    async with serving() as served:
+        answer = await served.fetch(PATH, "POST", {"Upgrade": "websocket", "Connection": "Upgrade"})
+        assert answer.status == 400
+
+
+# --- what is said ---
+
+
+async def test_subscribe_and_unsubscribe_are_answered_in_order_and_mean_what_they_say() -> None:
+    async with serving() as served:
+        await served.publish("1.00")
+        client = await served.connect(JSON)
+        await client.message()
+        await client.send({"type": "subscribe", "id": 1, "data": {"channels": [PRICE]}})
+        await client.send({"type": "unsubscribe", "id": 2, "data": {"channels": [PRICE]}})
+        await client.send({"type": "snapshot", "id": 3, "data": {"channels": [PRICE]}})
+        messages = await client.messages(5)
+        assert kinds(messages) == [
+            "subscribed",
+            "price_update",
+            "unsubscribed",
+            "snapshot_sent",
+            "price_update",
+        ]
+        await served.publish("2.00", "3.00")
+        assert (await client.ask("ping", {}))["type"] == "pong", "nothing of it follows"
+
+
+async def test_between_snapshot_and_updates_there_is_neither_hole_nor_repeat() -> None:
+    async with serving(limits=GENEROUS) as served:
+        rng = random.Random(1)
+        done = False
+
+        async def publish() -> None:
+            number = 0
+            while not done:
+                number += 1
+                await served.publish(*[f"{number}.00"] * rng.randint(1, 3))
+
+        served.nursery.start_soon(publish)
+        client = await served.connect(JSON)
+        await client.message()
+        for number in range(100):
+            await client.send({"type": "subscribe", "id": number, "data": {"channels": [PRICE]}})
+            answer = await client.until("subscribed")
+            first = (await client.message())["update_count"]
+            assert first == answer["data"]["channels"][PRICE]["count"]
+            more = [m["update_count"] for m in await client.messages(rng.randint(1, 20))]
+            assert more == list(range(first + 1, first + 1 + len(more)))
+            await client.send({"type": "unsubscribe", "id": number, "data": {"channels": [PRICE]}})
+            await client.until("unsubscribed")
+            assert (await client.ask("ping", {}))["type"] == "pong"
+        done = True
+
+
+WRONG = {
+    "no JSON": ("{", None, "invalid_message"),
+    "no object": ("[1]", None, "invalid_message"),
+    "no type": ('{"id": 4}', 4, "invalid_message"),
+    "an unknown type": ('{"type": "dance", "id": "x"}', "x", "unknown_type"),
+    "an unknown field": ('{"type": "ping", "id": 5, "volume": 11}', 5, "invalid_message"),
+    "an unknown channel": (
+        '{"type": "subscribe", "id": 6, "data": {"channels": ["price:TULIPS"]}}',
+        6,
+        "unknown_channel",
+    ),
+    "a channel that is yet to come": (
+        '{"type": "subscribe", "id": 7, "data": {"channels": ["news"]}}',
+        7,
+        "not_available",
+    ),
+    "no channels": ('{"type": "subscribe", "id": 8, "data": {"channels": []}}', 8, "invalid_message"),
+    "nesting without end": ("[" * 10_000, None, "invalid_message"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+async def test_what_is_wrong_is_answered_and_the_session_goes_on(name: str) -> None:
+    said, request_id, code = WRONG[name]
+    async with serving() as served:
+        client = await served.connect(JSON)
+        await client.message()
+        await client.send(said)
+        error = await client.message()
+        assert (error["type"], error.get("id"), error["data"]["code"]) == ("error", request_id, code)
+        assert (await client.ask("subscribe", BOTH))["type"] == "subscribed"
+
+
+async def test_of_several_channels_with_one_unknown_none_is_subscribed() -> None:
+    async with serving() as served:
+        client = await served.connect(JSON)
+        await client.message()
+        error = await client.ask("subscribe", {"channels": [PRICE, "price:TULIPS"]})
+        assert error["type"] == "error"
+        await served.publish("1.00")
+        assert (await client.ask("ping", {}))["type"] == "pong"
+
+
+@pytest.mark.parametrize(("subprotocol", "said"), [(JSON, b"{}"), (MSGPACK, "{}")])
+async def test_the_wrong_kind_of_frame_is_explained_and_ends_the_session(
+    subprotocol: str, said: str | bytes
+) -> None:
+    async with serving() as served:
+        client = await served.connect(subprotocol)
+        await client.message()
+        await client.send(said)
+        code, reason, (error,) = await client.closing()
+        assert (code, reason["code"]) == (1003, "unsupported_data")
+        assert error["data"]["code"] == "unsupported_data"
+
+
+async def test_a_message_in_many_fragments_is_one_message() -> None:
+    async with serving() as served:
+        client = await served.connect(JSON)
+        await client.message()
+        text = '{"type":"ping","id":1}'
+        for number, letter in enumerate(text):
+            last = number == len(text) - 1
+            await client.send_event(events.TextMessage(data=letter, message_finished=last))
+        assert (await client.message())["type"] == "pong"
+
+
+async def test_a_websocket_ping_is_answered() -> None:
+    async with serving() as served:
+        client = await served.connect(JSON)
+        await client.message()
+        await client.ping()
+        assert (await client.message())["type"] == "websocket pong"
+
+
+# --- limits ---
+
+
+async def test_a_message_that_is_too_large_ends_the_session(loopback_clock: MockClock) -> None:
+    async with serving(limits=Limits(max_message_bytes=1000)) as served:
+        client = await served.connect(JSON)
+        await client.message()
+        text = '{"type":"ping","id":"' + "x" * 60 + '"}'
+        await client.send(text + " " * (1000 - len(text)))
+        assert (await client.message())["type"] == "pong"
+        await client.send(text + " " * (1001 - len(text)))
+        code, reason, _ = await client.closing()
+        assert (code, reason) == (1009, {"code": "message_too_big"})
+        assert await active(served) == 0
+
+
+@pytest.mark.parametrize("size", [20_000, 5_000_000])
+async def test_a_client_hears_that_it_was_too_large_while_it_is_still_sending(size: int) -> None:
+    async with serving() as served:
+        client = await served.connect(JSON)
+        await client.message()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(client.send, "x" * size)
+            code, _, _ = await client.closing()
+            assert code == 1009
+
+
+async def test_bytes_are_counted_not_letters() -> None:
+    async with serving(limits=Limits(max_message_bytes=1000)) as served:
+        client = await served.connect(JSON)
+        await client.message()
+        await client.send("€" * 400)
+        assert (await client.closing())[0] == 1009
+
+
+async def test_empty_fragments_count_too() -> None:
+    async with serving(limits=Limits(max_message_bytes=1000)) as served:
+        client = await served.connect(JSON)
+        await client.message()
+        for _ in range(1001):
+            await client.send_event(events.TextMessage(data="", message_finished=False))
+        assert (await client.closing())[0] == 1009
+
+
+async def test_who_sends_too_fast_is_told_to_wait_and_his_message_is_not_acted_on(
+    loopback_clock: MockClock,
+) -> None:
+    async with serving(limits=Limits(max_messages_per_second=2)) as served:
+        client = await served.connect(JSON)
+        await client.message()
+        for number in range(4):
+            assert (await client.ask("ping", {}, number))["type"] == "pong"
+        error = await client.ask("subscribe", BOTH, "too much")
+        assert (error["type"], error["id"], error["data"]["code"]) == ("error", "too much", "rate_limited")
+        await served.publish("1.00")
+        await trio.sleep(error["data"]["retry_after_ms"] / 1000)
+        assert (await client.ask("ping", {}))["type"] == "pong"
+
+
+async def test_who_does_not_stop_is_closed_and_hears_why(loopback_clock: MockClock) -> None:
+    async with serving(limits=Limits(max_messages_per_second=1)) as served:
+        client = await served.connect(JSON)
+        await client.message()
+        for _ in range(3 * OFFENCES):
+            await client.send('{"type":"ping"}')
+        code, reason, seen = await client.closing()
+        assert (code, reason["code"]) == (4003, "rate_limited")
+        assert 0 < reason["retry_after_ms"] <= RETRY_SPREAD_MS
+        assert kinds(seen) == ["pong"] * 2 + ["error"] * OFFENCES
+
+
+async def test_one_too_many_from_an_address_is_let_in_told_and_closed() -> None:
+    async with serving(limits=Limits(max_connections_per_ip=2)) as served:
+        first, second = await served.connect(), await served.connect()
+        with structlog.testing.capture_logs() as logs:
+            third = await served.connect(MSGPACK)
+            code, reason, (error,) = await third.closing()
+        assert (code, reason["code"]) == (4004, "too_many_connections")
+        assert 0 < reason["retry_after_ms"] <= RETRY_SPREAD_MS
+        assert error["data"]["code"] == "too_many_connections"
+        assert error["data"]["message"] == "more than 2 connections from your address"
+        assert [log["event"] for log in logs] == ["session_refused"]
+        # Who is refused is not counted, and who leaves makes room.
+        assert await active(served) == 2
+        await first.close()
+        assert await active(served) == 1
+        assert (await (await served.connect()).message())["type"] == "welcome"
+        assert (await second.message())["type"] == "welcome"
+
+
+async def test_one_too_many_in_all_is_told_that_the_server_is_full() -> None:
+    async with serving(limits=Limits(max_connections=1, max_connections_per_ip=0)) as served:
+        await served.connect()
+        client = await served.connect()
+        code, reason, (error,) = await client.closing()
+        assert (code, reason["code"], error["data"]["code"]) == (4005, "over_capacity", "over_capacity")
+        assert reason["retry_after_ms"] > 0
+
+
+async def test_http_is_not_counted_as_a_connection() -> None:
+    async with serving(limits=Limits(max_connections_per_ip=1, max_connections=1)) as served:
+        for _ in range(3):
+            assert (await served.fetch("/healthz")).status == 200
+        assert (await (await served.connect()).message())["type"] == "welcome"
+        assert (await served.fetch("/healthz")).status == 200
+
+
+HOST = "gold.example:8000"
+
+
+@pytest.mark.parametrize(
+    ("origin", "allowed"),
+    [
+        (None, True),
+        (f"http://{HOST}", True),
+        (f"https://{HOST}", True),
+        ("https://partner.example", True),
+        ("http://partner.example", False),
+        ("https://evil.example", False),
+        ("https://gold.example", False),
+        (f"https://{HOST}.evil.example", False),
+        ("null", False),
+        ("", False),
+        ("http://[", False),
+        ("https://" + "x" * 5000, False),
+    ],
+)
+async def test_a_page_may_connect_to_where_it_came_from_or_where_the_configuration_lets_it(
+    origin: str | None, *, allowed: bool
+) -> None:
+    limits = Limits(allowed_origins=("https://partner.example",))
+    headers = [] if origin is None else [("Origin", origin)]
+    async with serving(limits=limits) as served:
+        client = await served.connect(JSON, headers=headers, host=HOST)
+        if allowed:
+            assert (await client.message())["type"] == "welcome"
+        else:
+            code, reason, (error,) = await client.closing()
+            assert (code, reason) == (4503, {"code": "forbidden"})
+            assert error["data"]["code"] == "forbidden"
+            assert len(error["data"]["message"]) < 200
+            assert await active(served) == 0
+
+
+async def test_no_origin_matches_an_empty_host() -> None:
+    async with serving() as served:
+        lines = [
+            f"GET {PATH} HTTP/1.1",
+            "Host:",
+            "Origin: null",
+            "Connection: Upgrade",
+            "Upgrade: websocket",
+            "Sec-WebSocket-Version: 13",
+            "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==",
+            "",
+            "",
+        ]
+        stream, _ = await served.open_stream()
+        await stream.send_all("\r\n".join(lines).encode())
+        received = b""
+        while b"4503" not in received and b"may not connect" not in received:
+            more = await stream.receive_some()
+            assert more
+            received += more
+
+
+# --- silence ---
+
+
+async def test_a_heartbeat_comes_in_silence_and_only_then(loopback_clock: MockClock) -> None:
+    async with serving(heartbeat=Heartbeat(silence_s=5)) as served:
+        client = await served.connect()
+        await client.messages(2)
+        for number in range(20):
+            await trio.sleep(2)
+            await served.publish(f"{number}.00")
+            assert (await client.message())["type"] == "price_update"
+        silent_since = trio.current_time()
+        for _ in range(5):
+            assert (await client.message())["type"] == "heartbeat"
+            assert 5 <= trio.current_time() - silent_since < 7
+            silent_since = trio.current_time()
+
+
+async def test_a_client_that_pings_all_the_time_gets_its_heartbeats(loopback_clock: MockClock) -> None:
+    """A page does not see the pongs."""
+    async with serving(heartbeat=Heartbeat(silence_s=5)) as served:
+        client = await served.connect()
+        await client.messages(2)
+        seen = []
+        for _ in range(20):
+            await client.ping()
+            seen.append((await client.message())["type"])
+            await trio.sleep(1)
+        assert seen.count("heartbeat") >= 2
+
+
+async def test_a_quiet_client_is_pinged_and_its_pong_keeps_it(loopback_clock: MockClock) -> None:
+    async with serving(heartbeat=Heartbeat(ping_interval_s=20, pong_timeout_s=10, silence_s=60)) as served:
+        client = await served.connect()
+        await client.messages(2)
+        with trio.move_on_after(130):
+            while True:
+                await client.message()
+        assert client.pings == 6
+        assert await active(served) == 1
+
+
+async def test_a_dead_client_is_pinged_and_closed(loopback_clock: MockClock) -> None:
+    async with serving(heartbeat=Heartbeat(ping_interval_s=20, pong_timeout_s=10, silence_s=60)) as served:
+        client = await served.connect(answers_pings=False)
+        begin = trio.current_time()
+        code, reason, seen = await client.closing()
+        assert (code, reason) == (4002, {"code": "heartbeat_timeout"})
+        assert kinds(seen) == ["welcome", "status"]
+        assert client.pings == 1
+        assert 30 <= trio.current_time() - begin < 33
+        assert await active(served) == 0
+
+
+async def test_a_client_that_vanished_does_not_even_answer_the_close(loopback_clock: MockClock) -> None:
+    async with serving(heartbeat=Heartbeat(ping_interval_s=20, pong_timeout_s=10)) as served:
+        await served.connect(answers_pings=False)
+        await trio.sleep(31 + CLOSE_S + 3)
+        assert await active(served) == 0
+        assert not served.sessions()
+
+
+# --- the end ---
+
+
+async def test_a_client_that_closes_is_answered_and_forgotten() -> None:
+    async with serving() as served:
+        client = await served.connect()
+        await client.messages(2)
+        assert await active(served) == 1
+        await client.close(1001)
+        assert await active(served) == 0
+
+
+async def test_a_client_whose_line_breaks_is_forgotten() -> None:
+    async with serving() as served:
+        with structlog.testing.capture_logs() as logs:
+            client = await served.connect()
+            client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            await trio.aclose_forcefully(client.stream)
+            for _ in range(5):
+                await served.publish("1.00")
+            assert await active(served) == 0
+        assert not [log for log in logs if log["log_level"] in {"error", "warning"}]
+
+
+async def test_a_client_that_closes_gets_nothing_after_our_close() -> None:
+    async with serving(limits=GENEROUS) as served:
+        done = False
+
+        async def publish() -> None:
+            while not done:
+                await served.publish("1.00")
+
+        served.nursery.start_soon(publish)
+        for _ in range(30):
+            client = await served.connect()
+            await client.messages(20)
+            await client.close()
+            reader = FrameReader()
+            reader.feed(bytes(client.received))
+            assert [opcode.name for opcode in reader.controls] == ["CLOSE"]
+            reader.check_complete()
+        done = True
+
+
+async def test_when_the_hub_stops_every_client_is_told_and_closed_each_with_its_own_time() -> None:
+    async with serving(limits=GENEROUS) as served:
+        clients = [await served.connect() for _ in range(8)]
+        for client in clients:
+            await client.messages(2)
+        await served.publish("1.00")
+        await served.hub.stop(block=False)
+        waits = set()
+        for client in clients:
+            code, reason, seen = await client.closing()
+            assert (code, reason["code"]) == (4000, "going_away")
+            assert kinds(seen) == ["price_update", "going_away"]
+            assert seen[-1]["data"]["retry_after_ms"] == reason["retry_after_ms"]
+            assert 0 < reason["retry_after_ms"] <= RETRY_SPREAD_MS
+            waits.add(reason["retry_after_ms"])
+        assert len(waits) > 1
+
+
+async def test_whoever_comes_when_the_hub_is_gone_is_sent_away() -> None:
+    async with serving() as served:
+        await served.hub.stop(block=False)
+        with structlog.testing.capture_logs() as logs:
+            client = await served.connect()
+            code, _, seen = await client.closing()
+        assert (code, kinds(seen)) == (4000, ["going_away"])
+        assert not [log for log in logs if log["log_level"] == "error"]
+
+
+async def test_clients_that_leave_after_the_hub_leave_quietly() -> None:
+    async with serving() as served:
+        client = await served.connect()
+        with structlog.testing.capture_logs() as logs:
+            await served.hub.stop(block=False)
+            await client.closing()
+            await trio.testing.wait_all_tasks_blocked(0.01)
+        assert not [log for log in logs if log["log_level"] in {"error", "warning"}]
+
+
+async def test_a_client_that_ignores_our_close_is_cut_off(loopback_clock: MockClock) -> None:
+    async with serving() as served:
+        stream, _ = await served.open_stream()
+        await stream.send_all(
+            f"GET {PATH} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+            "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n".encode()
+        )
+        await trio.sleep(1)
+        begin = trio.current_time()
+        await served.hub.stop(block=False)
+        while await stream.receive_some():
+            pass
+        assert CLOSE_S - 1 < trio.current_time() - begin < CLOSE_S + 1
+
+
+async def test_frames_that_break_the_standard_are_answered_with_the_reason() -> None:
+    async with serving() as served:
+        for broken, code in (
+            (b"\x81\x00", 1002),  # not masked
+            (b"\xc1\x80\0\0\0\0", 1002),  # a reserved bit
+            (b"\x83\x80\0\0\0\0", 1002),  # an unknown opcode
+            (b"\x09\x80\0\0\0\0", 1002),  # a ping in fragments
+            (b"\x81\x81\0\0\0\0\xff", 1007),  # text that is none
+        ):
+            client = await served.connect(JSON)
+            await client.message()
+            await client.send_raw(broken)
+            closed, reason, _ = await client.closing()
+            assert closed == code
+            assert reason["code"] == {1002: "websocket_error", 1007: "invalid_text"}[code]
+        assert await active(served) == 0
+
+
+async def test_a_ping_while_we_close_disturbs_nothing() -> None:
+    async with serving(limits=Limits(max_messages_per_second=1)) as served:
+        client = await served.connect(JSON)
+        await client.message()
+        with structlog.testing.capture_logs() as logs:
+            for _ in range(3 * OFFENCES):
+                await client.send('{"type":"ping"}')
+            for _ in range(10):
+                await client.ping()
+            code, _, _ = await client.closing()
+            assert code == 4003
+            assert await active(served) == 0
+        assert not logs
+
+
+async def test_a_crash_in_a_session_closes_it_and_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Session.receive
+
+    async def receive(self: Session, payload: str | bytes) -> None:
+        if isinstance(payload, str) and "boom" in payload:
+            raise RuntimeError("boom")
+        await real(self, payload)
+
+    monkeypatch.setattr(Session, "receive", receive)
+    async with serving() as served:
+        victim, other = await served.connect(), await served.connect()
+        for client in (victim, other):
+            await client.messages(2)
+        with structlog.testing.capture_logs() as logs:
+            await victim.send("boom")
+            code, reason, seen = await victim.closing()
+        assert (code, reason, seen) == (1011, {"code": "internal_error"}, [])
+        assert [(log["event"], log["log_level"]) for log in logs] == [("session_crashed", "error")]
+        await served.publish("1.00")
+        assert (await other.message())["type"] == "price_update"
+        assert await active(served) == 1
+
+
+async def test_a_handshake_that_the_client_never_reads_is_given_up(
+    loopback_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def never(*_args: object) -> None:
+        await trio.sleep_forever()
+
+    monkeypatch.setattr(websocket_module._Connection, "accept", never)
+    async with serving(limits=Limits(handshake_timeout_s=10)) as served:
+        with trio.fail_after(20), pytest.raises(ClosedError):
+            await served.connect()
+
+
+# --- slow readers ---
+
+
+async def clog(served: Served, client: Client) -> None:
+    """Publish until something waits for the client, which has read its first two messages; then some more."""
+    await client.messages(2)
+    while not any(session.backlogged for session in served.sessions()):
+        await served.publish(*["1.00"] * 50)
+    for _ in range(20):
+        await served.publish(*["2.00"] * 50)
+
+
+def check_counts(messages: list[dict[str, Any]], start: int = 0) -> int:
+    """Every jump is the number that the message says it stands for; the last count."""
+    count = start
+    for message in messages:
+        if message["type"] == "price_update":
+            assert message["update_count"] - count == message.get("conflated", 1)
+            count = message["update_count"]
+    return count
+
+
+@pytest.mark.parametrize("secure", [False, True])
+async def test_a_slow_reader_gets_the_latest_and_the_others_get_everything(
+    tls_pair: TlsPair, *, secure: bool
+) -> None:
+    server_tls, client_tls = tls_pair if secure else (None, None)
+    async with serving(limits=GENEROUS, server_tls=server_tls, client_tls=client_tls) as served:
+        slow, quick = await served.connect(rcvbuf=4096), await served.connect(JSON)
+        await quick.message()
+        assert kinds([await quick.ask("subscribe", {"channels": [PRICE]})]) == ["subscribed"]
+        received: list[dict[str, Any]] = []
+
+        async def read() -> None:
+            while True:
+                received.append(await quick.message())
+
+        served.nursery.start_soon(read)
+        await clog(served, slow)
+        stats = (await served.fetch("/api/v1/ws/stats")).json()
+        total = stats["channels"][PRICE]
+        while len(received) < total:
+            await trio.sleep(0.001)
+        assert [m["update_count"] for m in received] == list(range(1, total + 1))
+        assert not any("conflated" in m for m in received)
+
+        seen = [await slow.until("price_update")]
+        while seen[-1]["update_count"] < total:
+            seen.append(await slow.message())
+        check_counts(seen)
+        assert seen[-1]["conflated"] > 500
+        assert seen[-1]["data"]["close"] == 2
+        await served.publish("3.00")
+        assert (await slow.message())["update_count"] == total + 1
+
+
+async def test_a_slow_reader_that_asks_too_much_is_closed_and_hears_it_when_it_reads_on() -> None:
+    limits = GENEROUS.model_copy(update={"send_queue_bytes": 10_000})
+    async with serving(limits=limits) as served:
+        client = await served.connect(rcvbuf=4096)
+        await clog(served, client)
+        for number in range(100):
+            await client.send({"type": "snapshot", "id": number, "data": BOTH})
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        code, reason, seen = await client.closing()
+        assert (code, reason["code"]) == (4001, "slow_consumer")
+        assert 0 < len([m for m in seen if m["type"] == "snapshot_sent"]) < 100
+        assert await active(served) == 0
+
+
+async def test_a_slow_reader_that_never_reads_again_is_cut_off(loopback_clock: MockClock) -> None:
+    limits = GENEROUS.model_copy(update={"send_queue_bytes": 10_000})
+    async with serving(limits=limits) as served:
+        client = await served.connect(rcvbuf=4096)
+        await clog(served, client)
+        for number in range(100):
+            await client.send({"type": "snapshot", "id": number, "data": BOTH})
+        await trio.sleep(CLOSE_S + 3)
+        assert await active(served) == 0
+
+
+async def test_answers_reach_a_slow_reader_in_order_and_none_is_lost() -> None:
+    async with serving(limits=GENEROUS.model_copy(update={"send_queue_bytes": 10_000_000})) as served:
+        client = await served.connect(rcvbuf=4096)
+        await clog(served, client)
+        for number in range(200):
+            await client.send({"type": "ping", "id": number})
+            await served.publish("4.00")
+        pongs: list[int] = []
+        last = 0
+        while len(pongs) < 200:
+            message = await client.message()
+            if message["type"] == "pong":
+                pongs.append(message["id"])
+            last = check_counts([message], last)
+        assert pongs == list(range(200))
+
+
+async def test_a_slow_reader_that_pings_is_still_heard() -> None:
+    """A pong that waits for the socket must not keep the server from reading."""
+    async with serving(limits=GENEROUS) as served:
+        client = await served.connect(rcvbuf=4096)
+        await clog(served, client)
+        for _ in range(5):
+            await client.ping()
+        await client.send({"type": "ping", "id": "heard"})
+        seen: list[str] = []
+        while "pong" not in seen:
+            await served.publish("5.00")
+            seen.append((await client.message())["type"])
+        assert seen.count("websocket pong") >= 1
+
+
+async def test_at_the_end_a_slow_reader_gets_the_newest_price_before_the_goodbye() -> None:
+    async with serving(limits=GENEROUS) as served:
+        client = await served.connect(rcvbuf=4096)
+        await clog(served, client)
+        await served.publish("9.00")
+        await served.hub.stop(block=False)
+        code, _, seen = await client.closing()
+        assert code == 4000
+        assert kinds(seen)[-1] == "going_away"
+        check_counts(seen)
+        assert [m for m in seen if m["type"] == "price_update"][-1]["data"]["close"] == 9
+
+
+# --- what is shared ---
+
+
+async def test_an_update_is_framed_once_however_many_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with serving(limits=GENEROUS) as served:
+        clients = [await served.connect() for _ in range(20)]
+        for client in clients:
+            await client.messages(2)
+        framed: list[object] = []
+        real = type(JSON_ENCODING).frame
+
+        def frame(self: Any, message: Any) -> bytes:
+            framed.append(message)
+            return real(self, message)
+
+        monkeypatch.setattr(type(JSON_ENCODING), "frame", frame)
+        await served.publish("1.00")
+        for client in clients:
+            await client.message()
+        assert len(framed) == 1
+
+
+async def test_a_status_comes_without_a_tick() -> None:
+    async with serving() as served:
+        client = await served.connect()
+        await client.messages(2)
+        change: StatusChanged = status_of(Quality.STALE, reason="no price for 15 s")
+        served.hub.tell(change)
+        status = await client.message()
+        assert (status["type"], status["data"]["quality"], status["data"]["reason"]) == (
+            "status",
+            "stale",
+            "no price for 15 s",
+        )
+        assert json.dumps(status)
