@@ -198,7 +198,8 @@ class Port:
                 await self._websocket(stream, upgrade)
             else:
                 await self._http(stream)
-            await stream.aclose()
+            if not stream.closed:
+                await stream.aclose()
             await stream.linger()
         except* (trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # the client went away

@@ -37,6 +37,7 @@ class ClientStream(trio.abc.Stream):
     """
 
     __slots__ = (
+        "_client_ended",
         "_closed",
         "_encoding",
         "_flushing",
@@ -77,6 +78,7 @@ class ClientStream(trio.abc.Stream):
         self._settled: trio.Event | None = None
         """For those who wait until what they said is out."""
         self._closed = False
+        self._client_ended = False
 
     # --- reading ---
 
@@ -131,7 +133,9 @@ class ClientStream(trio.abc.Stream):
             except (BlockingIOError, InterruptedError):
                 continue
             except OSError as error:
+                self._client_ended = True
                 raise trio.BrokenResourceError(f"connection lost: {error}") from error
+            self._client_ended = not data
             self.last_received = trio.current_time()
             return data
 
@@ -339,8 +343,9 @@ class ClientStream(trio.abc.Stream):
                 with contextlib.suppress(OSError):
                     self._push_sealed()
             self._close()
-            with contextlib.suppress(OSError):
-                self.socket.shutdown(socket.SHUT_WR)
+            if not self._client_ended:
+                with contextlib.suppress(OSError):
+                    self.socket.shutdown(socket.SHUT_WR)
         await trio.lowlevel.checkpoint()
 
     async def linger(self) -> None:
@@ -349,6 +354,8 @@ class ClientStream(trio.abc.Stream):
         A socket that is closed with something unread in it resets the connection, and the client may lose
         what we said last (RFC 1122, 4.2.2.13).
         """
+        if self._client_ended:
+            return
         with trio.move_on_after(LINGER_S), contextlib.suppress(OSError, trio.ClosedResourceError):
             more = self.socket.fileno() >= 0
             while more:

@@ -179,8 +179,10 @@ class Client:
         """An object in the session's encoding; text and bytes as they are, in a frame of their kind."""
         if isinstance(message, dict):
             message = msgspec.msgpack.encode(message) if self.subprotocol == MSGPACK else json.dumps(message)
-        kind = events.TextMessage if isinstance(message, str) else events.BytesMessage
-        await self.send_event(kind(data=message))
+        if isinstance(message, str):
+            await self.send_event(events.TextMessage(data=message))
+        else:
+            await self.send_event(events.BytesMessage(data=message))
 
     async def send_event(self, event: events.Event) -> None:
         """A part of a message, or a control frame."""
