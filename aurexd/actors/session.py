@@ -120,6 +120,7 @@ class Session:
         "_protocol",
         "closing",
         "encoding",
+        "greeted",
         "id",
         "last_sent",
         "seat",
@@ -142,6 +143,8 @@ class Session:
         self.id = session_id
         self.encoding = encoding
         self.closing: CloseCode | None = None
+        self.greeted = trio.Event()
+        """Set when the hub has taken it in."""
         self.seat: tuple[Audience, int] | None = None
         """Where the hub keeps it."""
         self.last_sent = trio.current_time()
@@ -214,6 +217,7 @@ class Session:
 
     def greet(self, epoch: str) -> None:
         """The first message: what this client may rely on."""
+        self.greeted.set()
         limits, heartbeat = self._limits, self._heartbeat
         self.send(
             compose.welcome(

@@ -199,7 +199,7 @@ class Storage(Section):
         "starts at the working directory. Empty switches storing off: no history, the stream goes on.",
     )
     flush_interval_s: float = Field(
-        default=0.25,
+        default=0.5,
         gt=0,
         le=60,
         description="Seconds between two commits: what a power cut or kill -9 may cost at most.",

@@ -83,7 +83,7 @@ def test_what_the_file_leaves_out_has_the_documented_default(tmp_path: Path) -> 
     assert (heartbeat.ping_interval_s, heartbeat.pong_timeout_s, heartbeat.silence_s) == (20, 10, 5)
     assert config.auth.mode == "open"
     storage = config.storage
-    assert (storage.flush_interval_s, storage.retention_days, storage.backlog_ticks) == (0.25, 30, 100_000)
+    assert (storage.flush_interval_s, storage.retention_days, storage.backlog_ticks) == (0.5, 30, 100_000)
     assert storage.path == Path("/var/lib/aurexd/aurexd.db")
     assert config.control.socket == "/run/aurexd-control/io.aurex.Control"
     assert (config.log.level, config.log.format) == ("info", "auto")

@@ -106,7 +106,7 @@ def test_sigterm_says_good_bye_and_stores_what_was_in_flight(tmp_path: Path) -> 
 
 def test_kill_9_costs_at_most_one_flush_interval(tmp_path: Path) -> None:
     """The stand-in's ticks are numbered by their price, so what is missing can be counted."""
-    flush_s, tick_s = 0.25, 0.01
+    flush_s, tick_s = 0.5, 0.01
 
     async def feed_and_kill(standin: AllTickStandIn) -> tuple[Running, int]:
         config = (

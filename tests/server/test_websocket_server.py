@@ -581,9 +581,22 @@ async def test_whoever_comes_when_the_hub_is_gone_is_sent_away() -> None:
         assert not [log for log in logs if log["log_level"] == "error"]
 
 
+async def test_whoever_knocks_while_the_hub_is_stopping_is_sent_away(
+    loopback_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is told to a hub that no longer reads is lost."""
+    async with serving() as served:
+        monkeypatch.setattr(type(served.hub.actor_inbox), "close", lambda _self, _reason: None)
+        await served.hub.stop(block=False)
+        client = await served.connect()
+        code, _, seen = await client.closing()
+        assert (code, kinds(seen)) == (4000, ["going_away"])
+
+
 async def test_clients_that_leave_after_the_hub_leave_quietly() -> None:
     async with serving() as served:
         client = await served.connect()
+        await client.messages(2)
         with structlog.testing.capture_logs() as logs:
             await served.hub.stop(block=False)
             await client.closing()
