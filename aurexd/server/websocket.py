@@ -160,6 +160,10 @@ class WebSocketServer:
         )
         try:
             await tell_when_room(self._hub, SessionOpened(session=session, channels=channels))
+            with trio.move_on_after(self._limits.handshake_timeout_s):
+                await session.greeted.wait()
+            if not session.greeted.is_set():  # the hub stopped, and never read it
+                session.close(CloseCode.GOING_AWAY)
             while True:
                 await session.receive(await connection.get_message())
         except trio_websocket.ConnectionClosed:

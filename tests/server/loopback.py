@@ -314,6 +314,7 @@ class Served:
         self.hub: Any = None
         self.hub_actor: Hub
         self.aggregator: Any = None
+        self.app: Any = None
         self.port: Port
         self.nursery: trio.Nursery
         self.client_tls: ssl.SSLContext | None = None
@@ -392,6 +393,15 @@ class Served:
         return answers
 
 
+async def read_to_the_end(stream: trio.abc.ReceiveStream) -> bytes:
+    """Everything until the server closes, in whatever way."""
+    data = b""
+    with contextlib.suppress(trio.BrokenResourceError):
+        while more := await stream.receive_some():
+            data += more
+    return data
+
+
 async def _close_at_the_end(stream: trio.abc.Stream) -> None:
     try:
         await trio.sleep_forever()
@@ -435,6 +445,7 @@ async def serving(
                 lifecycle=served.lifecycle,
                 clock=served.clock,
             )
+            served.app = api.app
             served.port = Port(
                 bind(address, 0),
                 tls=server_tls,

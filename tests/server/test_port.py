@@ -21,7 +21,7 @@ from aurexd.server import port as port_module
 from aurexd.server.port import EXHAUSTED_PAUSE_S, HEAD_BYTES, Port, Upgrade, bind
 from aurexd.server.stream import ClientStream
 from tests.server.conftest import TlsPair
-from tests.server.loopback import PATH, serving
+from tests.server.loopback import PATH, read_to_the_end, serving
 
 HANDSHAKE_S = 10.0
 
@@ -194,14 +194,6 @@ class Room:
         if self.hold:
             await stream.receive_some()
         await stream.send_all(name)
-
-
-async def read_to_the_end(stream: trio.abc.ReceiveStream) -> bytes:
-    data = b""
-    with contextlib.suppress(trio.BrokenResourceError):
-        while more := await stream.receive_some():
-            data += more
-    return data
 
 
 @contextlib.asynccontextmanager

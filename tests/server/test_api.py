@@ -1,0 +1,586 @@
+"""Every route, its errors and its headers, over a real connection through hypercorn."""
+
+from __future__ import annotations
+
+import socket
+from decimal import Decimal
+from typing import Any
+from urllib.parse import urlencode
+
+import msgspec
+import pytest
+import structlog.testing
+import trio
+import trio.testing
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from starlette.routing import Route
+from trio.testing import MockClock
+
+from aurexd import __version__
+from aurexd.actors.messages import (
+    PriceRow,
+    SourceState,
+    SourceStatus,
+    StoreState,
+    StoreStatus,
+)
+from aurexd.errors import StoreError
+from aurexd.market import SECOND_US, EpochUs, Instrument, Quality
+from aurexd.server.api import ASK_S
+from aurexd.server.http import ANSWER_TIMEOUT_S
+from aurexd.server.openapi import openapi_document
+from tests.server.conftest import TlsPair
+from tests.server.loopback import START, Answer, Served, price_of, read_to_the_end, serving, status_of
+
+API = "/api/v1"
+
+
+def row(close: float = 2706.93, seconds: int = 0) -> PriceRow:
+    time = EpochUs(START + seconds * SECOND_US)
+    return PriceRow(
+        symbol="XAUUSD",
+        close=close,
+        bid=None,
+        ask=None,
+        source="alltick",
+        quality=Quality.LIVE,
+        source_time=time,
+        receive_time=time,
+    )
+
+
+def problem(answer: Answer) -> str:
+    """The message of an error, whose form is always the same."""
+    error = answer.json()["error"]
+    assert error["status"] == answer.status
+    assert answer.headers["cache-control"] == "no-store"
+    message: str = error["message"]
+    return message
+
+
+# --- prices ---
+
+
+async def test_the_latest_price_has_the_fields_of_price_update_and_its_age(
+    loopback_clock: MockClock,
+) -> None:
+    async with serving() as served:
+        await trio.sleep(2)
+        answer = await served.fetch(f"{API}/prices/latest?symbol=XAUUSD")
+        assert answer.status == 200
+        assert answer.headers["cache-control"] == "no-store"
+        body = answer.json()
+        assert 2000 <= body.pop("age_ms") < 3000
+        assert body == {
+            "symbol": "XAUUSD",
+            "close": 2706.93,
+            "change": None,
+            "change_pct": None,
+            "timestamp": "2025-10-27T12:00:00Z",
+            "bid": None,
+            "ask": None,
+            "source": "alltick",
+            "instrument": "spot",
+            "quality": "live",
+            "received": "2025-10-27T12:00:00Z",
+        }
+        assert b'"close":2706.93,' in answer.body
+
+
+async def test_without_a_symbol_it_is_the_first_default_one() -> None:
+    async with serving() as served:
+        served.states.reverse()
+        assert (await served.fetch(f"{API}/prices/latest")).json()["symbol"] == "XAUUSD"
+        served.states[:] = [msgspec.structs.replace(state, default=False) for state in served.states]
+        assert "XAGUSD" in problem(await served.fetch(f"{API}/prices/latest"))
+
+
+async def test_a_symbol_without_a_price_is_not_available_yet_and_says_why() -> None:
+    async with serving() as served:
+        answer = await served.fetch(f"{API}/prices/latest?symbol=XAGUSD")
+        assert answer.status == 503
+        assert problem(answer) == "XAGUSD has no price yet: no source has delivered a price yet"
+
+
+@pytest.mark.parametrize("route", ["latest", "history"])
+async def test_an_unknown_symbol_names_those_there_are(route: str) -> None:
+    async with serving() as served:
+        answer = await served.fetch(f"{API}/prices/{route}?symbol=TULIPS")
+        assert answer.status == 404
+        assert problem(answer) == "no symbol 'TULIPS'; there are XAUUSD, XAGUSD"
+
+
+async def test_history_is_what_is_stored_oldest_first() -> None:
+    async with serving() as served:
+        served.persister.rows = (row(1.5), row(2706.93, 1))
+        answer = await served.fetch(f"{API}/prices/history?symbol=XAUUSD&interval=tick&hours=1&limit=5")
+        assert answer.status == 200
+        body = answer.json()
+        assert (body["symbol"], body["interval"]) == ("XAUUSD", "tick")
+        assert body["prices"] == [
+            {
+                "close": close,
+                "bid": None,
+                "ask": None,
+                "source": "alltick",
+                "quality": "live",
+                "timestamp": time,
+                "received": time,
+            }
+            for close, time in ((1.5, "2025-10-27T12:00:00Z"), (2706.93, "2025-10-27T12:00:01Z"))
+        ]
+        asked = served.persister.asked
+        assert asked is not None
+        assert (asked.symbol, asked.limit) == ("XAUUSD", 5)
+        assert asked.end - asked.start == 3600 * SECOND_US
+        assert served.clock.now() - SECOND_US < asked.end <= served.clock.now() + 1
+
+
+async def test_history_from_and_to_win_over_hours() -> None:
+    async with serving() as served:
+        query = "from=2025-10-01T00:00:00Z&to=2025-10-02T02:00:00%2B02:00&hours=1"
+        body = (await served.fetch(f"{API}/prices/history?{query}")).json()
+        assert (body["from"], body["to"], body["prices"]) == (
+            "2025-10-01T00:00:00Z",
+            "2025-10-02T00:00:00Z",
+            [],
+        )
+        assert served.persister.asked is not None
+        assert served.persister.asked.limit == 1000
+        assert served.persister.asked.end - served.persister.asked.start == 24 * 3600 * SECOND_US
+
+
+async def test_history_is_not_sent_again_to_who_has_it() -> None:
+    async with serving() as served:
+        served.persister.rows = (row(),)
+        url = f"{API}/prices/history"
+        first = await served.fetch(url)
+        etag = first.headers["etag"]
+        assert first.headers["cache-control"] == "no-cache", "it may be kept, and is to be asked for"
+        for known in (etag, f'"x", {etag}', etag.removeprefix("W/"), "*"):
+            again = await served.fetch(url, headers={"If-None-Match": known})
+            assert (again.status, again.body, again.headers["etag"]) == (304, b"", etag)
+        assert (await served.fetch(url, headers={"If-None-Match": 'W/"x"'})).status == 200
+        served.persister.rows = (row(), row(1.0, 1))
+        changed = await served.fetch(url, headers={"If-None-Match": etag})
+        assert (changed.status, changed.headers["etag"] != etag) == (200, True)
+
+
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        ("interval=1m", "interval: '1m' is not served by this release — use interval=tick"),
+        ("limit=0", "limit: expected a number from 1 to 10000, got '0'"),
+        ("limit=10001", "limit: expected a number from 1 to 10000, got '10001'"),
+        ("limit=many", "limit: expected a number from 1 to 10000, got 'many'"),
+        ("limit=nan", "limit: expected a number from 1 to 10000, got 'nan'"),
+        ("hours=-1", "hours: expected a number from 0 to 87840, got '-1'"),
+        ("hours=inf", "hours: expected a number from 0 to 87840, got 'inf'"),
+        ("from=yesterday", "from: expected a time such as 2025-10-27T12:00:00Z, got 'yesterday'"),
+        ("to=2025-10-27", "to: expected a time such as 2025-10-27T12:00:00Z, got '2025-10-27'"),
+        (
+            "to=9999-12-31T23:59:59-14:00",
+            "to: expected a time such as 2025-10-27T12:00:00Z, got '9999-12-31T23:59:59-14:00'",
+        ),
+        (
+            "from=0001-01-01T00:00:00%2B14:00",
+            "from: expected a time such as 2025-10-27T12:00:00Z, got '0001-01-01T00:00:00+14:00'",
+        ),
+    ],
+)
+async def test_a_bad_parameter_is_named_with_what_was_expected(query: str, message: str) -> None:
+    async with serving() as served:
+        answer = await served.fetch(f"{API}/prices/history?{query}")
+        assert (answer.status, problem(answer)) == (400, message)
+
+
+TIMES = st.one_of(
+    st.datetimes().map(lambda moment: f"{moment.isoformat()}Z"),
+    st.sampled_from(["0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z", "1969-12-31T23:59:59Z", "", "0", "Z"]),
+    st.text(max_size=30),
+)
+
+
+@settings(max_examples=60)
+@given(
+    query=st.fixed_dictionaries(
+        {},
+        optional={
+            "from": TIMES,
+            "to": TIMES,
+            "hours": st.one_of(st.floats().map(str), st.text(max_size=5)),
+            "limit": st.one_of(st.integers().map(str), st.floats().map(str)),
+        },
+    )
+)
+def test_no_parameters_make_the_daemon_fail(query: dict[str, str]) -> None:
+    async def ask() -> None:
+        async with serving() as served:
+            answer = await served.fetch(f"{API}/prices/history?{urlencode(query)}")
+            assert answer.status in {200, 400}
+
+    trio.run(ask)
+
+
+async def test_history_that_cannot_be_read_says_why() -> None:
+    async with serving() as served:
+        served.persister.error = StoreError("the database is locked")
+        answer = await served.fetch(f"{API}/prices/history")
+        assert (answer.status, problem(answer)) == (
+            503,
+            "history is not available: the database is locked",
+        )
+
+
+# --- the daemon ---
+
+
+async def test_sources_say_how_they_are_and_symbols_who_carries_them() -> None:
+    async with serving() as served:
+        served.sources = [
+            SourceStatus(
+                name="alltick",
+                type="alltick",
+                priority=1,
+                symbols={"XAUUSD": "GOLD"},
+                instruments={"XAUUSD": Instrument.SPOT},
+                state=SourceState.WAITING,
+                since=START,
+                failures=3,
+                last_error="connection refused",
+                next_attempt=EpochUs(START + 5 * SECOND_US),
+            )
+        ]
+        answer = await served.fetch(f"{API}/sources")
+        assert (answer.status, answer.headers["cache-control"]) == (200, "no-store")
+        (source,) = answer.json()["sources"]
+        assert source == {
+            "name": "alltick",
+            "type": "alltick",
+            "priority": 1,
+            "symbols": {"XAUUSD": "GOLD"},
+            "instruments": {"XAUUSD": "spot"},
+            "state": "waiting",
+            "since": "2025-10-27T12:00:00Z",
+            "ticks": 0,
+            "last_tick": None,
+            "lag_ms": None,
+            "failures": 3,
+            "last_error": "connection refused",
+            "next_attempt": "2025-10-27T12:00:05Z",
+            "rejected": {},
+        }
+        assert answer.json()["symbols"][0] == {
+            "symbol": "XAUUSD",
+            "instrument": "spot",
+            "decimals": 2,
+            "default": True,
+            "quality": "live",
+            "source": "alltick",
+            "reason": "no source has delivered a price yet",
+            "since": "2025-10-27T12:00:00Z",
+        }
+
+
+async def test_the_figures_are_those_of_the_hub() -> None:
+    async with serving() as served:
+        client = await served.connect()
+        await client.messages(2)
+        await served.publish("1.00", "2706.93")
+        await client.messages(2)
+        answer = await served.fetch(f"{API}/ws/stats")
+        body = answer.json()
+        assert answer.headers["cache-control"] == "no-store"
+        assert (body["active_connections"], body["connections"], body["update_count"]) == (1, 1, 3)
+        assert body["channels"] == {"status:XAUUSD": 1, "price:XAUUSD": 2}
+        assert body["last_price"]["XAUUSD"]["close"] == 2706.93
+        assert body["last_price"]["XAUUSD"]["quality"] == "live"
+        served.hub.tell(status_of(Quality.STALE))
+        body = (await served.fetch(f"{API}/ws/stats")).json()
+        assert body["last_price"]["XAUUSD"]["quality"] == "stale", "a price never outlives its quality"
+
+
+async def test_health_is_that_the_core_answers() -> None:
+    async with serving() as served:
+        answer = await served.fetch("/healthz")
+        assert answer.json() == {"status": "ok", "version": __version__, "uptime_s": 12.3}
+
+
+async def test_ready_says_what_is_fresh_and_what_is_stored() -> None:
+    async with serving() as served:
+        served.persister.store = StoreStatus(
+            state=StoreState.DEGRADED, since=START, reason="the disk is full", stored=5, waiting=7, dropped=2
+        )
+        answer = await served.fetch("/readyz")
+        assert answer.status == 200, "prices still go out"
+        assert answer.json() == {
+            "ready": True,
+            "phase": "serving",
+            "symbols": {
+                name: {
+                    "quality": "live",
+                    "source": "alltick",
+                    "reason": "no source has delivered a price yet",
+                }
+                for name in ("XAUUSD", "XAGUSD")
+            },
+            "store": {
+                "state": "degraded",
+                "reason": "the disk is full",
+                "stored": 5,
+                "waiting": 7,
+                "dropped": 2,
+            },
+        }
+
+
+@pytest.mark.parametrize("phase", ["starting", "draining"])
+async def test_it_is_not_ready_while_it_starts_or_drains(phase: str) -> None:
+    async with serving() as served:
+        served.lifecycle.phase = phase
+        answer = await served.fetch("/readyz")
+        assert (answer.status, answer.json()["ready"], answer.json()["phase"]) == (503, False, phase)
+        assert (await served.fetch("/healthz")).status == 200
+
+
+ASKING = ["/healthz", "/readyz", f"{API}/prices/latest", f"{API}/prices/history", f"{API}/sources"]
+
+
+@pytest.mark.parametrize("route", ASKING)
+async def test_an_actor_that_is_gone_is_said(route: str) -> None:
+    async with serving() as served:
+        await served.aggregator.stop(block=False)
+        with structlog.testing.capture_logs() as logs:
+            answer = await served.fetch(route)
+        assert (answer.status, problem(answer)) == (
+            503,
+            "the daemon did not answer in time; its log says why",
+        )
+        assert [log["event"] for log in logs] == ["request_unanswered"]
+
+
+async def test_an_actor_that_does_not_answer_is_not_waited_for(
+    loopback_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with serving() as served:
+
+        async def stuck(_message: object) -> None:
+            await trio.sleep_forever()
+
+        monkeypatch.setattr(served.hub_actor, "_serve", stuck)
+        client = await served.connect()
+        begin = trio.current_time()
+        answer = await served.fetch("/healthz")
+        assert answer.status == 503
+        assert ASK_S <= trio.current_time() - begin < ASK_S + 1
+        assert client.refusal is None
+
+
+async def test_an_actor_that_is_only_busy_is_waited_for() -> None:
+    """Under a flood of prices the hub's inbox is full for long; that is no failure."""
+    async with serving() as served:
+        room = served.hub.actor_inbox.capacity
+        client = await served.connect()
+        await client.messages(2)
+        stream, _ = await served.open_stream()
+        await stream.send_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        for _ in range(room - served.hub.actor_inbox.statistics().depth):
+            served.hub.tell(status_of())
+        assert (await stream.receive_some()).startswith(b"HTTP/1.1 200")
+
+
+async def test_what_fails_in_a_route_is_logged_and_says_nothing_of_the_inside(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with serving() as served:
+        served.persister.error = RuntimeError("secret detail")
+        with structlog.testing.capture_logs() as logs:
+            answer = await served.fetch(f"{API}/prices/history")
+        assert (answer.status, problem(answer)) == (500, "the daemon failed to answer this; its log says why")
+        assert [(log["event"], log["path"]) for log in logs] == [("request_failed", f"{API}/prices/history")]
+        assert (await served.fetch("/healthz")).status == 200
+
+
+# --- HTTP ---
+
+
+@pytest.mark.parametrize("path", ["/nowhere", f"{API}/", f"{API}/prices", "/healthz/", "//healthz", "/page/"])
+async def test_an_unknown_path_is_not_found(path: str) -> None:
+    async with serving() as served:
+        answer = await served.fetch(path)
+        assert (answer.status, problem(answer)) == (404, "Not Found")
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS"])
+async def test_only_get_is_allowed(method: str) -> None:
+    async with serving() as served:
+        answer = await served.fetch(f"{API}/prices/latest", method)
+        assert (answer.status, problem(answer)) == (405, "Method Not Allowed")
+        assert set(answer.headers["allow"].replace(" ", "").split(",")) == {"GET", "HEAD"}
+
+
+async def test_head_is_get_without_the_body() -> None:
+    async with serving() as served:
+        got, head = await served.fetch("/"), await served.fetch("/", "HEAD")
+        assert (head.status, head.body) == (200, b"")
+        assert head.headers["content-length"] == str(len(got.body))
+
+
+async def test_the_stream_without_an_upgrade_says_what_it_is() -> None:
+    async with serving() as served:
+        answer = await served.fetch(f"{API}/ws/stream")
+        assert (answer.status, problem(answer)) == (
+            426,
+            "this is a WebSocket: connect to it as ws:// or wss://",
+        )
+        assert answer.headers["upgrade"] == "websocket"
+
+
+async def test_a_websocket_elsewhere_is_refused() -> None:
+    async with serving() as served:
+        client = await served.connect(path="/elsewhere")
+        assert client.refusal == 403
+
+
+@pytest.mark.parametrize("path", ["/", "/healthz", f"{API}/ws/stats", "/nowhere", f"{API}/ws/stream"])
+async def test_every_answer_closes_its_connection(path: str) -> None:
+    async with serving() as served:
+        for extra in ({}, {"Connection": "keep-alive"}):
+            answer = await served.fetch(path, headers=extra)
+            assert "close" in answer.headers["connection"].lower()
+
+
+async def test_of_two_requests_at_once_the_first_is_answered() -> None:
+    """So an upgrade always comes as a connection's first request."""
+    async with serving() as served:
+        one = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+        two = b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n"
+        (answer,) = await served.say(one + two)
+        assert answer.json()["status"] == "ok"
+
+
+async def test_a_second_request_on_a_connection_is_not_answered() -> None:
+    async with serving() as served:
+        stream, _ = await served.open_stream()
+        await stream.send_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        await stream.receive_some()
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        await stream.send_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert b"HTTP" not in await read_to_the_end(stream)
+
+
+async def test_a_body_that_nobody_asked_for_does_not_cost_the_answer() -> None:
+    async with serving() as served:
+        head = b"POST /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 3000000\r\n\r\n"
+        (answer,) = await served.say(head + bytes(3_000_000), "POST")
+        assert answer.status == 405
+
+
+async def test_http_1_0_is_answered_too() -> None:
+    async with serving() as served:
+        (answer,) = await served.say(b"GET /healthz HTTP/1.0\r\n\r\n")
+        assert answer.status == 200
+
+
+async def test_over_tls_it_is_the_same(tls_pair: TlsPair) -> None:
+    async with serving(server_tls=tls_pair.server, client_tls=tls_pair.client) as served:
+        served.persister.rows = tuple(row(number + 0.25, number) for number in range(5000))
+        answer = await served.fetch(f"{API}/prices/history?limit=5000")
+        assert len(answer.json()["prices"]) == 5000
+
+
+async def stuck_client(served: Served) -> trio.abc.Stream:
+    """A client that asks for a large answer and does not read it."""
+    served.persister.rows = tuple(row(number + 0.25, number) for number in range(10_000))
+    stream, _ = await served.open_stream(rcvbuf=4096)
+    await stream.send_all(b"GET /api/v1/prices/history?limit=10000 HTTP/1.1\r\nHost: x\r\n\r\n")
+    await trio.testing.wait_all_tasks_blocked(0.02)
+    return stream
+
+
+@pytest.mark.parametrize("secure", [False, True])
+async def test_a_client_that_does_not_take_its_answer_is_cut_off(
+    loopback_clock: MockClock, tls_pair: TlsPair, *, secure: bool
+) -> None:
+    server_tls, client_tls = tls_pair if secure else (None, None)
+    async with serving(server_tls=server_tls, client_tls=client_tls) as served:
+        stream = await stuck_client(served)
+        begin = trio.current_time()
+        await trio.sleep(ANSWER_TIMEOUT_S + 1)
+        assert len(await read_to_the_end(stream)) < 1_000_000
+        assert trio.current_time() - begin < ANSWER_TIMEOUT_S + 3
+        served.port.stop_accepting()
+
+
+async def test_a_client_that_does_not_take_its_answer_does_not_hold_up_the_end() -> None:
+    with trio.fail_after(10):
+        async with serving() as served:
+            await stuck_client(served)
+
+
+async def test_a_large_answer_reaches_a_slow_reader_whole() -> None:
+    async with serving() as served:
+        stream = await stuck_client(served)
+        received = b""
+        while more := await stream.receive_some(3000):
+            received += more
+        head, _, body = received.partition(b"\r\n\r\n")
+        assert f"content-length: {len(body)}".encode() in head
+        assert len(msgspec.json.decode(body)["prices"]) == 10_000
+
+
+async def test_a_client_that_leaves_before_its_answer_costs_nothing() -> None:
+    async with serving() as served:
+        with structlog.testing.capture_logs() as logs:
+            stream = await stuck_client(served)
+            assert isinstance(stream, trio.SocketStream)
+            stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
+            await trio.aclose_forcefully(stream)
+            assert (await served.fetch("/healthz")).status == 200
+        assert logs == []
+
+
+# --- the documents ---
+
+
+def routes(app: Any) -> set[str]:
+    return {route.path for route in app.routes if isinstance(route, Route)}
+
+
+async def test_every_route_is_documented_and_every_documented_route_is_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with serving() as served:
+        answer = await served.fetch(f"{API}/openapi.json")
+        document = answer.json()
+        assert document == msgspec.json.decode(msgspec.json.encode(openapi_document()))
+        assert document["info"]["version"] == __version__
+        assert set(document["paths"]) == routes(served.app)
+        for path, item in document["paths"].items():
+            got = await served.fetch(path.replace("{name}", "page.js"))
+            assert str(got.status) in item["get"]["responses"], path
+
+
+async def test_the_documented_parameters_are_those_that_are_read() -> None:
+    parameters = {
+        path: {parameter["name"] for parameter in item["get"]["parameters"]}
+        for path, item in openapi_document()["paths"].items()
+    }
+    assert parameters[f"{API}/prices/latest"] == {"symbol"}
+    assert parameters[f"{API}/prices/history"] == {"symbol", "interval", "hours", "from", "to", "limit"}
+    assert not any(names for path, names in parameters.items() if "/prices/" not in path)
+
+
+async def test_the_stream_is_described_by_asyncapi() -> None:
+    async with serving() as served:
+        document = (await served.fetch(f"{API}/asyncapi.json")).json()
+        assert document["asyncapi"].startswith("3.")
+
+
+async def test_a_price_is_written_as_it_was_said() -> None:
+    async with serving() as served:
+        for close in ("2706.93", "0.10", "100000.00", "1e3"):
+            served.states[0] = msgspec.structs.replace(served.states[0], price=price_of(close))
+            body = (await served.fetch(f"{API}/prices/latest")).body
+            assert msgspec.json.decode(body, type=dict[str, Any])["close"] == float(Decimal(close))
