@@ -26,6 +26,7 @@ class FrameReader:
         """The next bytes; anything but control frames and messages, one to a frame, fails."""
         self._decoder.receive_bytes(data)
         while (frame := self._decoder.process_buffer()) is not None:
+            assert Opcode.CLOSE not in self.controls, "something follows a close"
             if frame.opcode.iscontrol():
                 self.controls.append(frame.opcode)
                 continue

@@ -43,10 +43,12 @@ from aurexd.actors.trio_actor import TrioActor, start_actor
 from aurexd.clock import LoopClock
 from aurexd.config.model import Heartbeat, Limits
 from aurexd.market import SECOND_US, EpochUs, Instrument, Price, Quality
+from aurexd.protocol import codec
 from aurexd.server.api import Api
 from aurexd.server.http import HttpServer
 from aurexd.server.port import Port, bind
 from aurexd.server.websocket import WebSocketServer
+from tests.frames import FrameReader
 
 START = EpochUs(1_761_566_400 * SECOND_US)
 """2025-10-27T12:00:00Z."""
@@ -57,6 +59,7 @@ SAFETY_S = 200.0
 PATH = "/api/v1/ws/stream"
 JSON = "aurex.v1.json"
 MSGPACK = "aurex.v1.msgpack"
+ENCODINGS = {None: codec.JSON, JSON: codec.JSON, MSGPACK: codec.MSGPACK}
 
 
 def price_of(close: str = "2706.93", symbol: str = "XAUUSD", time: EpochUs = START) -> Price:
@@ -199,9 +202,7 @@ class Client:
     async def close(self, code: int = 1000) -> None:
         """Start the closing handshake and wait for its end."""
         await self.send_event(events.CloseConnection(code))
-        with contextlib.suppress(ClosedError):
-            while True:
-                await self.message()
+        await self.closing()
         await self.stream.aclose()
 
     async def message(self) -> dict[str, Any]:
@@ -250,12 +251,14 @@ class Client:
         return await self.message()
 
     async def closing(self) -> tuple[int | None, dict[str, Any], list[dict[str, Any]]]:
-        """Read to the end: the close code, the reason as an object, and the messages before."""
+        """Read to the end: the close code, the reason as an object, and the messages before. Nothing follows."""
         seen = []
         try:
             while True:
                 seen.append(await self.message())
         except ClosedError as closed:
+            self.received += await read_to_the_end(self.stream)
+            FrameReader(ENCODINGS[self.subprotocol]).feed(bytes(self.received))
             return closed.code, json.loads(closed.reason) if closed.reason else {}, seen
 
     def _decoded(self, message: dict[str, Any]) -> dict[str, Any]:

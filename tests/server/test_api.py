@@ -19,6 +19,7 @@ from trio.testing import MockClock
 
 from aurexd import __version__
 from aurexd.actors.messages import (
+    Beat,
     PriceRow,
     SourceState,
     SourceStatus,
@@ -377,16 +378,23 @@ async def test_an_actor_that_does_not_answer_is_not_waited_for(
         assert client.refusal is None
 
 
-async def test_an_actor_that_is_only_busy_is_waited_for() -> None:
+async def test_an_actor_that_is_only_busy_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """Under a flood of prices the hub's inbox is full for long; that is no failure."""
     async with serving() as served:
-        room = served.hub.actor_inbox.capacity
-        client = await served.connect()
-        await client.messages(2)
+        go_on = trio.Event()
+
+        async def wait(_message: object) -> None:
+            await go_on.wait()
+
+        monkeypatch.setattr(served.hub_actor, "_serve", wait)
+        served.hub.tell(Beat())
+        await trio.testing.wait_all_tasks_blocked()
+        for _ in range(served.hub.actor_inbox.capacity):
+            served.hub.tell(status_of())
         stream, _ = await served.open_stream()
         await stream.send_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
-        for _ in range(room - served.hub.actor_inbox.statistics().depth):
-            served.hub.tell(status_of())
+        await trio.testing.wait_all_tasks_blocked(0.02)
+        go_on.set()
         assert (await stream.receive_some()).startswith(b"HTTP/1.1 200")
 
 
