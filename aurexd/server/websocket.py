@@ -139,8 +139,8 @@ class WebSocketServer:
         upgrade: Upgrade,
         connection: _Connection,
     ) -> None:
-        encoding, _ = negotiate(upgrade.subprotocols)
-        channels = frozenset[str]() if upgrade.subprotocols else self._default_channels
+        encoding, subprotocol = negotiate(upgrade.subprotocols)
+        channels = frozenset[str]() if subprotocol else self._default_channels
         closed = trio.Event()
 
         async def close(code: CloseCode) -> None:

@@ -398,6 +398,72 @@ def test_whoever_comes_and_goes_gets_what_was_published_while_he_was_there(seed:
     trio.run(play, clock=trio.testing.MockClock(autojump_threshold=0))
 
 
+class Counting:
+    """A client that keeps one number per channel, as docs/protocol.md says, and so loses nothing unnoticed."""
+
+    def __init__(self) -> None:
+        self.numbers: dict[str, int] = {}
+        self.closes: dict[str, float] = {}
+
+    def take(self, message: dict[str, Any]) -> None:
+        match message:
+            case {"type": "subscribed" | "snapshot_sent", "data": {"channels": channels}}:
+                self.numbers |= {name: position["count"] for name, position in channels.items()}
+            case {"type": "unsubscribed", "data": {"channels": channels}}:
+                for name in channels:
+                    self.numbers.pop(name, None)
+            case {"type": "price_update", "data": {"symbol": symbol, "close": close}, "update_count": count}:
+                channel = f"price:{symbol}"
+                if count != self.numbers[channel]:
+                    assert count - self.numbers[channel] == message.get("conflated", 1)
+                self.numbers[channel] = count
+                self.closes[channel] = close
+
+
+@settings(max_examples=100)
+@given(seed=st.integers(0, 2**32))
+def test_a_client_that_counts_never_misses_anything_unnoticed(seed: int) -> None:
+    channels = [PRICE, "price:GC", "price:XAGUSD"]
+
+    async def play() -> None:
+        rng = random.Random(seed)
+        async with opened() as house:
+            client, counting = await house.open(), Counting()
+            wishes: set[str] = set()
+            latest: dict[str, float] = {}
+            for number in range(80):
+                some = tuple(rng.sample(channels, rng.randint(1, 3)))
+                ask: dict[str, Any] = {"session": client.session, "channels": some, "request_id": number}
+                match rng.choice(["subscribe", "unsubscribe", "snapshot", "stop", "read", *["publish"] * 5]):
+                    case "subscribe":
+                        wishes |= set(some)
+                        await house.tell(Subscribe(**ask))
+                    case "unsubscribe":
+                        wishes -= set(some)
+                        await house.tell(Unsubscribe(**ask))
+                    case "snapshot":
+                        # Only of what it is subscribed to: of others it gets no updates to count.
+                        known = tuple(channel for channel in some if channel in wishes)
+                        await house.tell(SendSnapshot(**{**ask, "channels": known}))
+                    case "stop":
+                        client.line.full = True
+                    case "read":
+                        client.line.full = False
+                    case "publish":
+                        for channel in some:
+                            latest[channel] = number + 0.5
+                        await house.tell(*(price(f"{number}.5", name.partition(":")[2]) for name in some))
+            client.line.full = False
+            for message in client.line.take():
+                counting.take(message)
+            stats = await house.stats()
+            for channel in wishes:
+                assert counting.numbers[channel] == stats.channels.get(channel, 0)
+                assert counting.closes.get(channel) == latest.get(channel)
+
+    trio.run(play, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
 # --- slow, silent and dead clients ---
 
 
