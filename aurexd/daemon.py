@@ -31,6 +31,7 @@ from aurexd.clock import Clock, SystemClock
 from aurexd.config import Config
 from aurexd.errors import ConfigError, Problem
 from aurexd.selection import Candidate, Selection
+from aurexd.server.admission import Admission
 from aurexd.server.api import Api
 from aurexd.server.http import HttpServer
 from aurexd.server.port import Port, bind
@@ -226,6 +227,7 @@ class Daemon:
             hub=hub,
             symbols=frozenset(config.symbols),
             default_symbols=config.default_symbols,
+            admission=Admission(config.limits),
             limits=config.limits,
             heartbeat=config.heartbeat,
             clock=self._clock,

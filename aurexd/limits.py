@@ -1,4 +1,4 @@
-"""How much one client, one address and all clients together may ask of the daemon. Pure: time is an argument."""
+"""How much one client, one address and all clients together ask of the daemon. Pure: time is an argument."""
 
 from __future__ import annotations
 
@@ -42,33 +42,25 @@ def address_group(address: str) -> str:
     return address
 
 
-class Admission:
-    """Counts streaming sessions, in all and per address, and says who is one too many."""
+class SessionCounts:
+    """Streaming sessions, in all and by group: an address, or whoever else they are counted by."""
 
-    def __init__(self, *, max_connections: int, max_connections_per_ip: int) -> None:
-        """A limit of 0 is no limit."""
-        self._max_connections = max_connections
-        self._max_per_ip = max_connections_per_ip
-        self._per_group: Counter[str] = Counter()
-        self._total = 0
+    def __init__(self) -> None:
+        self.total = 0
+        self._by_group: Counter[str] = Counter()
 
-    def may_enter(self, address: str) -> str | None:
-        """None, or the limit that is reached: `max_connections` or `max_connections_per_ip`."""
-        if self._max_connections and self._total >= self._max_connections:
-            return "max_connections"
-        if self._max_per_ip and self._per_group[address_group(address)] >= self._max_per_ip:
-            return "max_connections_per_ip"
-        return None
+    def of(self, group: str) -> int:
+        """Sessions of the group."""
+        return self._by_group[group]
 
-    def enter(self, address: str) -> None:
-        """A session begins."""
-        self._total += 1
-        self._per_group[address_group(address)] += 1
+    def add(self, group: str) -> None:
+        """A session of the group begins."""
+        self.total += 1
+        self._by_group[group] += 1
 
-    def leave(self, address: str) -> None:
-        """A session ended."""
-        group = address_group(address)
-        self._total -= 1
-        self._per_group[group] -= 1
-        if not self._per_group[group]:
-            del self._per_group[group]
+    def remove(self, group: str) -> None:
+        """A session of the group ended."""
+        self.total -= 1
+        self._by_group[group] -= 1
+        if not self._by_group[group]:
+            del self._by_group[group]

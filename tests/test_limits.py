@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aurexd.limits import Admission, TokenBucket, address_group
+from aurexd.limits import SessionCounts, TokenBucket, address_group
 
 
 @given(st.lists(st.floats(0, 2), max_size=200), st.floats(0.5, 50), st.integers(1, 40))
@@ -39,25 +39,14 @@ def test_an_ipv6_household_is_one_address(address: str, group: str) -> None:
     assert address_group(address) == group
 
 
-def test_the_sixth_connection_of_an_address_is_refused_until_one_leaves() -> None:
-    admission = Admission(max_connections=100, max_connections_per_ip=5)
-    for _ in range(5):
-        assert admission.may_enter("192.0.2.7") is None
-        admission.enter("192.0.2.7")
-    assert admission.may_enter("192.0.2.7") == "max_connections_per_ip"
-    assert admission.may_enter("192.0.2.8") is None
-    admission.leave("192.0.2.7")
-    assert admission.may_enter("192.0.2.7") is None
-
-
-def test_a_full_daemon_refuses_everybody() -> None:
-    admission = Admission(max_connections=1, max_connections_per_ip=5)
-    admission.enter("192.0.2.7")
-    assert admission.may_enter("192.0.2.8") == "max_connections"
-
-
-def test_a_limit_of_zero_is_none() -> None:
-    admission = Admission(max_connections=0, max_connections_per_ip=0)
-    for _ in range(100):
-        admission.enter("192.0.2.7")
-    assert admission.may_enter("192.0.2.7") is None
+@given(st.lists(st.sampled_from("abc"), max_size=50))
+def test_sessions_are_counted_by_group_and_in_all(groups: list[str]) -> None:
+    counts = SessionCounts()
+    for group in groups:
+        counts.add(group)
+    assert counts.total == len(groups)
+    assert all(counts.of(group) == groups.count(group) for group in "abc")
+    for group in groups:
+        counts.remove(group)
+    assert counts.total == 0
+    assert all(counts.of(group) == 0 for group in "abc")

@@ -16,7 +16,7 @@ from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState, LifespanState
 
-from aurexd.server.port import HEAD_BYTES
+from aurexd.server.request import HEAD_BYTES
 from aurexd.server.stream import ClientStream
 
 ANSWER_TIMEOUT_S = 60.0

@@ -12,20 +12,16 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable
 
-import h11
-import msgspec
 import structlog
 import trio
 
 from aurexd.errors import ListenError
+from aurexd.server.request import Request, read_request
 from aurexd.server.stream import ClientStream
 
 log = structlog.get_logger(__name__)
 
-HEAD_BYTES = 16384
-"""A request head larger than this is refused; nginx and h11 allow about as much."""
-
-STREAM_PATH = b"/api/v1/ws/stream"
+STREAM_PATH = "/api/v1/ws/stream"
 
 BACKLOG = 4096
 """Connections the kernel holds for us while the loop is busy; capped by net.core.somaxconn (Linux: 4096)."""
@@ -41,16 +37,7 @@ GONE_BEFORE_ACCEPTED = frozenset({errno.ECONNABORTED, errno.EPERM, errno.EPROTO}
 """The client gave up, or the firewall turned it away, before it was accepted; see accept(2)."""
 
 
-class Upgrade(msgspec.Struct, frozen=True, gc=False):
-    """What of a WebSocket request is still wanted once the session runs; the rest is let go."""
-
-    address: str
-    origin: str | None
-    host: str
-    subprotocols: tuple[str, ...]
-
-
-ServeWebSocket = Callable[[ClientStream, Upgrade], Awaitable[None]]
+ServeWebSocket = Callable[[ClientStream, Request], Awaitable[None]]
 ServeHttp = Callable[[ClientStream], Awaitable[None]]
 
 
@@ -190,12 +177,12 @@ class Port:
         try:
             with trio.move_on_after(self._handshake_timeout_s):
                 await stream.handshake()
-                upgrade = await _read_request(stream)
+                request = await read_request(stream)
                 opened = True
             if not opened:
                 return
-            if upgrade is not None:
-                await self._websocket(stream, upgrade)
+            if request is not None and request.upgrade and request.path == STREAM_PATH:
+                await self._websocket(stream, request)
             else:
                 await self._http(stream)
             if not stream.closed:
@@ -207,37 +194,3 @@ class Port:
             log.exception("client_crashed", client=address)
         finally:
             stream.abort()
-
-
-async def _read_request(stream: ClientStream) -> Upgrade | None:
-    """Read the first request's head and put it back; the upgrade it asks for, or None when it is plain HTTP.
-
-    What is no HTTP, too large or cut short is None as well: the HTTP side answers what is wrong with it.
-    """
-    head = b""
-    parser = h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD_BYTES)
-    request: object = h11.NEED_DATA
-    try:
-        while request is h11.NEED_DATA:
-            data = await stream.receive_some(HEAD_BYTES)
-            head += data
-            parser.receive_data(data)
-            request = parser.next_event()
-    except h11.RemoteProtocolError:
-        request = None
-    stream.push_back(head)
-    if not isinstance(request, h11.Request) or request.target.split(b"?")[0] != STREAM_PATH:
-        return None
-    headers: dict[bytes, str] = {}
-    for name, value in request.headers:
-        text = value.decode("latin-1")
-        headers[name] = f"{headers[name]},{text}" if name in headers else text
-    if headers.get(b"upgrade", "").lower() != "websocket":
-        return None
-    offered = headers.get(b"sec-websocket-protocol", "")
-    return Upgrade(
-        address=stream.remote_address,
-        origin=headers.get(b"origin"),
-        host=headers.get(b"host", ""),
-        subprotocols=tuple(name.strip() for name in offered.split(",") if name.strip()),
-    )

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import secrets
 from typing import Any
-from urllib.parse import urlsplit
 
 import pykka
 import structlog
@@ -24,12 +23,12 @@ from aurexd.actors.session import Session
 from aurexd.actors.trio_actor import tell_when_room
 from aurexd.clock import Clock
 from aurexd.config.model import Heartbeat, Limits
-from aurexd.limits import Admission
 from aurexd.protocol import compose
 from aurexd.protocol.codec import Encoding, negotiate
 from aurexd.protocol.codes import CloseCode, ErrorCode, close_reason
 from aurexd.protocol.connection import SessionProtocol
-from aurexd.server.port import Upgrade
+from aurexd.server.admission import Admission, Refusal
+from aurexd.server.request import Request
 from aurexd.server.stream import ClientStream
 
 log = structlog.get_logger(__name__)
@@ -70,6 +69,7 @@ class WebSocketServer:
         hub: pykka.ActorRef[Any],
         symbols: frozenset[str],
         default_symbols: tuple[str, ...],
+        admission: Admission,
         limits: Limits,
         heartbeat: Heartbeat,
         clock: Clock,
@@ -83,33 +83,31 @@ class WebSocketServer:
         self._limits = limits
         self._heartbeat = heartbeat
         self._clock = clock
-        self._admission = Admission(
-            max_connections=limits.max_connections, max_connections_per_ip=limits.max_connections_per_ip
-        )
+        self._admission = admission
 
-    async def serve(self, stream: ClientStream, upgrade: Upgrade) -> None:
+    async def serve(self, stream: ClientStream, request: Request) -> None:
         """Serve one client until it or we end it. Never raises for what a client does."""
-        refusal = self._refusal(upgrade)
+        refusal = self._admission.refusal(request)
         if refusal is not None:
-            await self._run(stream, upgrade, refusal)
+            await self._run(stream, request, refusal)
             return
-        self._admission.enter(upgrade.address)
+        place = self._admission.enter(request)
         try:
-            await self._run(stream, upgrade, None)
+            await self._run(stream, request, None)
         finally:
-            self._admission.leave(upgrade.address)
+            place.leave()
 
-    async def _run(self, stream: ClientStream, upgrade: Upgrade, refusal: _Refusal | None) -> None:
+    async def _run(self, stream: ClientStream, request: Request, refusal: Refusal | None) -> None:
         try:
             async with trio.open_nursery() as nursery:
                 try:
-                    connection = await self._accept(nursery, stream, upgrade)
+                    connection = await self._accept(nursery, stream, request)
                     if connection is None:
                         pass
                     elif refusal is not None:
-                        await self._refuse(stream, upgrade, connection, refusal)
+                        await self._refuse(stream, request, connection, refusal)
                     else:
-                        await self._converse(nursery, stream, upgrade, connection)
+                        await self._converse(nursery, stream, request, connection)
                 finally:
                     stream.end_session()  # the hub may not know yet, and the nursery will soon be gone
                 await stream.aclose()
@@ -120,10 +118,10 @@ class WebSocketServer:
             pass  # the line broke, or a header is not even text
 
     async def _accept(
-        self, nursery: trio.Nursery, stream: ClientStream, upgrade: Upgrade
+        self, nursery: trio.Nursery, stream: ClientStream, request: Request
     ) -> _Connection | None:
         """The connection, open; None when the handshake failed, which the client was told."""
-        encoding, subprotocol = negotiate(upgrade.subprotocols)
+        encoding, subprotocol = negotiate(request.subprotocols)
         connection = _Connection(stream, self._limits.max_message_bytes)
         with trio.move_on_after(self._limits.handshake_timeout_s) as handshake:
             nursery.start_soon(connection.read, handshake)
@@ -136,10 +134,10 @@ class WebSocketServer:
         self,
         nursery: trio.Nursery,
         stream: ClientStream,
-        upgrade: Upgrade,
+        request: Request,
         connection: _Connection,
     ) -> None:
-        encoding, subprotocol = negotiate(upgrade.subprotocols)
+        encoding, subprotocol = negotiate(request.subprotocols)
         channels = frozenset[str]() if subprotocol else self._default_channels
         closed = trio.Event()
 
@@ -171,7 +169,7 @@ class WebSocketServer:
         except pykka.ActorDeadError:
             session.close(CloseCode.GOING_AWAY)
         except Exception:
-            log.exception("session_crashed", session=session.id, client=upgrade.address)
+            log.exception("session_crashed", session=session.id, client=request.address)
             session.close(CloseCode.INTERNAL_ERROR)
         finally:
             session.end()
@@ -197,51 +195,19 @@ class WebSocketServer:
                 await stream.send_all(encoding.frame(notice))
             await connection.aclose(code, reason)
 
-    # --- who may not enter ---
-
-    def _refusal(self, upgrade: Upgrade) -> _Refusal | None:
-        if upgrade.origin is not None and not self._is_allowed(upgrade.origin, upgrade.host):
-            return _Refusal(CloseCode.FORBIDDEN, f"pages from {upgrade.origin[:100]} may not connect here")
-        match self._admission.may_enter(upgrade.address):
-            case "max_connections_per_ip":
-                limit = self._limits.max_connections_per_ip
-                return _Refusal(
-                    CloseCode.TOO_MANY_CONNECTIONS, f"more than {limit} connections from your address"
-                )
-            case "max_connections":
-                return _Refusal(CloseCode.OVER_CAPACITY, "the server is full")
-        return None
-
-    def _is_allowed(self, origin: str, host: str) -> bool:
-        """A page may connect to where it came from, and from where the configuration allows."""
-        if origin in self._limits.allowed_origins:
-            return True
-        try:
-            return urlsplit(origin).netloc == host != ""
-        except ValueError:
-            return False
-
     async def _refuse(
         self,
         stream: ClientStream,
-        upgrade: Upgrade,
+        request: Request,
         connection: _Connection,
-        refusal: _Refusal,
+        refusal: Refusal,
     ) -> None:
         """Tell the client why, then close: a browser cannot read a refused upgrade."""
-        encoding, _ = negotiate(upgrade.subprotocols)
+        encoding, _ = negotiate(request.subprotocols)
         code = ErrorCode[refusal.code.name]
         stream.send_frame(encoding.frame(compose.error(code, refusal.message, self._clock.now())))
-        log.info("session_refused", client=upgrade.address, code=refusal.code.value, reason=refusal.message)
+        log.info("session_refused", client=request.address, code=refusal.code.value, reason=refusal.message)
         await self._close(stream, encoding, connection, refusal.code)
-
-
-class _Refusal:
-    """Why a client may not enter."""
-
-    def __init__(self, code: CloseCode, message: str) -> None:
-        self.code = code
-        self.message = message
 
 
 class _Connection(trio_websocket.WebSocketConnection):
@@ -258,8 +224,8 @@ class _Connection(trio_websocket.WebSocketConnection):
 
     async def accept(self, subprotocol: str | None) -> None:
         """Wait for the client's handshake and answer it."""
-        request = await self._get_request()
-        await request.accept(subprotocol=subprotocol)
+        handshake = await self._get_request()
+        await handshake.accept(subprotocol=subprotocol)
         self._wsproto.handshake = _HANDSHAKE_DONE  # type: ignore[assignment]
 
     async def _send(self, event: events.Event) -> None:

@@ -44,6 +44,7 @@ from aurexd.clock import LoopClock
 from aurexd.config.model import Heartbeat, Limits
 from aurexd.market import SECOND_US, EpochUs, Instrument, Price, Quality
 from aurexd.protocol import codec
+from aurexd.server.admission import Admission
 from aurexd.server.api import Api
 from aurexd.server.http import HttpServer
 from aurexd.server.port import Port, bind
@@ -436,6 +437,7 @@ async def serving(
                 hub=served.hub,
                 symbols=frozenset(state.symbol for state in served.states),
                 default_symbols=("XAUUSD",),
+                admission=Admission(limits),
                 limits=limits,
                 heartbeat=heartbeat,
                 clock=served.clock,

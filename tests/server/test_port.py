@@ -6,19 +6,17 @@ import contextlib
 import errno
 import socket
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
 import structlog.testing
 import trio
 import trio.testing
-from hypothesis import given
-from hypothesis import strategies as st
 
 from aurexd.errors import ListenError
-from aurexd.server import port as port_module
-from aurexd.server.port import EXHAUSTED_PAUSE_S, HEAD_BYTES, Port, Upgrade, bind
+from aurexd.server.port import EXHAUSTED_PAUSE_S, SEND_BUFFER_BYTES, Port, bind
+from aurexd.server.request import HEAD_BYTES, Request
 from aurexd.server.stream import ClientStream
 from tests.server.conftest import TlsPair
 from tests.server.loopback import PATH, read_to_the_end, serving
@@ -165,13 +163,13 @@ class Room:
 
     def __init__(self, port: Port) -> None:
         self.port = port
-        self.upgrades: list[Upgrade] = []
+        self.upgrades: list[Request] = []
         self.heads: list[bytes] = []
         self.crash: Exception | None = None
         self.hold = False
 
-    async def websocket(self, stream: ClientStream, upgrade: Upgrade) -> None:
-        self.upgrades.append(upgrade)
+    async def websocket(self, stream: ClientStream, request: Request) -> None:
+        self.upgrades.append(request)
         await self._answer(stream, b"websocket")
 
     async def http(self, stream: ClientStream) -> None:
@@ -203,8 +201,8 @@ async def opened(
 ) -> AsyncIterator[Room]:
     room: Room
 
-    async def websocket(stream: ClientStream, upgrade: Upgrade) -> None:
-        await room.websocket(stream, upgrade)
+    async def websocket(stream: ClientStream, request: Request) -> None:
+        await room.websocket(stream, request)
 
     async def http(stream: ClientStream) -> None:
         await room.http(stream)
@@ -243,26 +241,36 @@ async def test_what_was_read_is_put_back_whole() -> None:
         assert room.heads == [data]
 
 
-async def test_the_upgrade_says_where_the_client_comes_from_and_what_it_offers() -> None:
+async def test_the_request_says_where_the_client_comes_from_and_what_it_offers() -> None:
     async with opened() as room:
         await room.say(
             request(
-                PATH,
+                f"{PATH}?symbol=GC",
                 "GET",
                 "Origin: https://gold.example",
                 "Sec-WebSocket-Protocol: aurex.v1.json,  aurex.v1.msgpack",
                 "sec-websocket-protocol: aurex.token.abc,",
+                "Authorization: Bearer abc",
+                "Last-Event-ID: 7",
             )
         )
         await room.say(request())
         assert room.upgrades == [
-            Upgrade(
+            Request(
                 address="127.0.0.1",
-                origin="https://gold.example",
+                method="GET",
+                path=PATH,
+                query="symbol=GC",
                 host="gold.example",
+                origin="https://gold.example",
+                upgrade=True,
                 subprotocols=("aurex.v1.json", "aurex.v1.msgpack", "aurex.token.abc"),
+                authorization="Bearer abc",
+                last_event_id="7",
             ),
-            Upgrade(address="127.0.0.1", origin=None, host="gold.example", subprotocols=()),
+            Request(
+                address="127.0.0.1", method="GET", path=PATH, query="", host="gold.example", upgrade=True
+            ),
         ]
 
 
@@ -466,7 +474,7 @@ async def test_a_client_gets_a_small_buffer_and_no_delay() -> None:
             streams.append(stream)
             sock = stream.socket
             assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
-            assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) == 2 * port_module.SEND_BUFFER_BYTES
+            assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) == 2 * SEND_BUFFER_BYTES
             assert sock.getblocking() is False
 
         room.http = keep  # type: ignore[method-assign]
@@ -480,8 +488,8 @@ async def test_after_stop_accepting_those_who_are_there_stay_and_nobody_else_com
         port: Port
         room: Room
 
-        async def websocket(stream: ClientStream, upgrade: Upgrade) -> None:
-            await room.websocket(stream, upgrade)
+        async def websocket(stream: ClientStream, request: Request) -> None:
+            await room.websocket(stream, request)
 
         async def unused(stream: ClientStream) -> None:
             raise AssertionError(stream)
@@ -514,59 +522,3 @@ async def test_a_port_that_is_cancelled_cuts_its_clients_off() -> None:
         await trio.testing.wait_all_tasks_blocked(0.01)
     assert await read_to_the_end(stream) == b""
     await stream.aclose()
-
-
-# --- any bytes at all ---
-
-
-class Bytes:
-    """Stands in for a stream: gives what it has in pieces, then the end."""
-
-    remote_address = "192.0.2.1"
-
-    def __init__(self, pieces: list[bytes]) -> None:
-        self.left = pieces
-        self.read = b""
-        self.back = b""
-
-    async def receive_some(self, max_bytes: int) -> bytes:
-        await trio.lowlevel.checkpoint()
-        data = self.left.pop(0)[:max_bytes] if self.left else b""
-        self.read += data
-        return data
-
-    def push_back(self, data: bytes) -> None:
-        self.back = data
-
-
-TOKENS = st.sampled_from(
-    [
-        b"GET ",
-        b"POST ",
-        PATH.encode(),
-        b"/",
-        b" HTTP/1.1",
-        b" HTTP/1.0",
-        b"\r\n",
-        b"\n",
-        b"Host: x",
-        b"Host: \xff",
-        b"Upgrade: websocket",
-        b"Connection: Upgrade",
-        b"Origin: http://[",
-        b"Sec-WebSocket-Protocol: \xff,,",
-        b"Content-Length: 5",
-        b"Transfer-Encoding: chunked",
-        b": ",
-        b"\x16\x03\x01",
-    ]
-)
-
-
-@given(pieces=st.lists(st.one_of(st.binary(min_size=1), TOKENS)))
-def test_whatever_a_client_says_is_judged_and_put_back(pieces: list[bytes]) -> None:
-    stream = Bytes(list(pieces))
-    read: Callable[[Any], Awaitable[Upgrade | None]] = port_module._read_request
-    upgrade = trio.run(read, stream)
-    assert stream.back == stream.read
-    assert upgrade is None or PATH.encode() in stream.read

@@ -1,0 +1,71 @@
+"""Who may stream: the one place where a client is let in or turned away, and counted while it is there.
+
+Both kinds of streaming sessions come through here. The counts are `limits.py`'s; how a client is told is the business
+of the room that serves it.
+"""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+import msgspec
+
+from aurexd.config.model import Limits
+from aurexd.limits import SessionCounts, address_group
+from aurexd.protocol.codes import CloseCode
+from aurexd.server.request import Request
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """Why a client may not enter, in a code for programs and words for people."""
+
+    code: CloseCode
+    message: str
+
+
+class Admission:
+    """Decides about each client, and knows who is there."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._counts = SessionCounts()
+
+    def refusal(self, request: Request) -> Refusal | None:
+        """None, or why this client may not enter now."""
+        limits = self._limits
+        if request.origin is not None and not self._is_allowed(request.origin, request.host):
+            return Refusal(CloseCode.FORBIDDEN, f"pages from {request.origin[:100]} may not connect here")
+        if limits.max_connections and self._counts.total >= limits.max_connections:
+            return Refusal(CloseCode.OVER_CAPACITY, "the server is full")
+        most = limits.max_connections_per_ip
+        if most and self._counts.of(address_group(request.address)) >= most:
+            return Refusal(CloseCode.TOO_MANY_CONNECTIONS, f"more than {most} connections from your address")
+        return None
+
+    def enter(self, request: Request) -> Place:
+        """A session begins; its place is to be left when it ends."""
+        return Place(self._counts, address_group(request.address))
+
+    def _is_allowed(self, origin: str, host: str) -> bool:
+        """A page may connect to where it came from, and from where the configuration allows."""
+        if origin in self._limits.allowed_origins:
+            return True
+        try:
+            return urlsplit(origin).netloc == host != ""
+        except ValueError:
+            return False
+
+
+class Place:
+    """One session's place in the counts."""
+
+    __slots__ = ("_counts", "_group")
+
+    def __init__(self, counts: SessionCounts, group: str) -> None:
+        self._counts = counts
+        self._group = group
+        counts.add(group)
+
+    def leave(self) -> None:
+        """The session ended."""
+        self._counts.remove(self._group)
