@@ -118,7 +118,16 @@ class Daemon:
             "core",
             [
                 ChildSpec("storage", self._storage),
-                ChildSpec("hub", lambda: Hub(heartbeat=config.heartbeat, clock=clock)),
+                ChildSpec(
+                    "hub",
+                    lambda: Hub(
+                        symbols=frozenset(config.symbols),
+                        persister=self._storage.address("persister"),
+                        resume_messages=config.realtime.resume_messages,
+                        heartbeat=config.heartbeat,
+                        clock=clock,
+                    ),
+                ),
                 ChildSpec(
                     "aggregator",
                     lambda: Aggregator(

@@ -1,11 +1,13 @@
 """One client's outgoing queue: what waits while its socket is full. Pure: bytes and messages in, bytes out.
 
 Most clients never have one: a frame is written straight to the socket, and only what did not fit comes here.
-Three kinds wait, and leave in this order:
+Four kinds wait, and leave in this order:
 
 1. the rest of a frame that is half written: a cut frame would ruin the connection;
 2. answers and other *lossless* frames, each of them, in order, up to a limit in bytes;
-3. of each channel the latest update only (*conflation*), saying how many it stands for.
+3. a *replay*: what a client that came back had missed, each of it, in order; its frames are everybody's, so it
+   costs nothing here;
+4. of each channel the latest update only (*conflation*), saying how many it stands for.
 
 So what a slow client costs is bounded, and when it catches up it sees the newest prices first.
 """
@@ -13,40 +15,21 @@ So what a slow client costs is bounded, and when it catches up it sees the newes
 from __future__ import annotations
 
 from collections import deque
-from itertools import accumulate
+from collections.abc import Iterable
 
 import msgspec
 
 from aurexd.protocol.codec import Encoding
-from aurexd.protocol.messages import ChannelMessage
+from aurexd.update import Batch, Update
 
 TAKE_BYTES = 16384
 """No frame is begun beyond this in one write: what was taken can no longer be conflated, nor counted."""
 
 
-class Update(msgspec.Struct, frozen=True, gc=False):
-    """One message of one channel: encoded at most once per encoding, whoever gets it."""
-
-    channel: str
-    message: ChannelMessage
-
-
-class Batch:
-    """Updates that are due together, framed in one encoding: the same bytes for every client."""
-
-    __slots__ = ("data", "ends", "updates")
-
-    def __init__(self, updates: list[Update], encoding: Encoding) -> None:
-        frames = [encoding.frame(update.message) for update in updates]
-        self.updates = updates
-        self.data = b"".join(frames)
-        self.ends = list(accumulate(map(len, frames)))
-
-
 class Outbox:
     """What waits for one client. Empty at first, and again when everything was taken."""
 
-    __slots__ = ("_latest", "_lossless", "_lossless_bytes", "_rest", "encoding")
+    __slots__ = ("_latest", "_lossless", "_lossless_bytes", "_replay", "_rest", "encoding")
 
     def __init__(self, encoding: Encoding | None) -> None:
         self.encoding = encoding
@@ -54,11 +37,12 @@ class Outbox:
         self._rest = b""
         self._lossless: deque[bytes] = deque()
         self._lossless_bytes = 0
+        self._replay: deque[Update] = deque()
         self._latest: dict[str, tuple[Update, int]] = {}
         """Channel → its newest update, and the `update_count` the client saw last."""
 
     def __bool__(self) -> bool:
-        return bool(self._rest or self._lossless or self._latest)
+        return bool(self._rest or self._lossless or self._replay or self._latest)
 
     @property
     def owes(self) -> bool:
@@ -75,14 +59,16 @@ class Outbox:
         self._rest += rest
 
     def keep_batch(self, batch: Batch, written: int = 0) -> None:
-        """A batch of which only `written` bytes went out: finish the cut frame, conflate the others."""
+        """A batch of which only `written` bytes went out: finish the cut frame, conflate what may be."""
         start = 0
         for update, end in zip(batch.updates, batch.ends, strict=True):
             if end > written:
                 if start < written:
                     self._rest += batch.data[written:end]
-                else:
+                elif update.conflated:
                     self._conflate(update)
+                else:
+                    self.keep_lossless(batch.data[start:end])
             start = end
 
     def keep_lossless(self, frame: bytes) -> None:
@@ -90,15 +76,22 @@ class Outbox:
         self._lossless.append(frame)
         self._lossless_bytes += len(frame)
 
+    def keep_replay(self, updates: Iterable[Update]) -> None:
+        """Updates that the client missed while it was away; what is published from now on follows them."""
+        self._replay.extend(updates)
+
     def drop_channel(self, channel: str) -> int:
         """Forget what waits of a channel that the client left or gets a snapshot of: how many messages."""
+        replayed = sum(update.channel == channel for update in self._replay)
+        if replayed:
+            self._replay = deque(update for update in self._replay if update.channel != channel)
         update, seen = self._latest.pop(channel, (None, 0))
-        return update.message.update_count - seen if update else 0
+        return replayed + (update.message.update_count - seen if update else 0)
 
     def settle(self) -> None:
         """No update follows: those that wait become lossless, so that they precede what is said last."""
-        while self._latest:
-            self.keep_lossless(self._pop_latest())
+        while self._replay or self._latest:
+            self.keep_lossless(self._pop_update())
 
     def take(self) -> bytes:
         """The bytes to write next, about `TAKE_BYTES` at most; what does not fit goes to `keep_rest`."""
@@ -106,12 +99,12 @@ class Outbox:
             rest, self._rest = self._rest, b""
             return rest
         parts, size = [], 0
-        while size < TAKE_BYTES and (self._lossless or self._latest):
+        while size < TAKE_BYTES and (self._lossless or self._replay or self._latest):
             if self._lossless:
                 frame = self._lossless.popleft()
                 self._lossless_bytes -= len(frame)
             else:
-                frame = self._pop_latest()
+                frame = self._pop_update()
             parts.append(frame)
             size += len(frame)
         return b"".join(parts)
@@ -121,11 +114,14 @@ class Outbox:
         _, seen = self._latest.get(update.channel, (update, update.message.update_count - 1))
         self._latest[update.channel] = (update, seen)
 
-    def _pop_latest(self) -> bytes:
-        """The frame of the channel that has waited longest."""
+    def _pop_update(self) -> bytes:
+        """The next frame of a replay, else that of the channel that has waited longest."""
+        assert self.encoding is not None
+        if self._replay:
+            return self._replay.popleft().frame(self.encoding)
         update, seen = self._latest.pop(next(iter(self._latest)))
         message, count = update.message, update.message.update_count - seen
         if count > 1:
             message = msgspec.structs.replace(message, conflated=count)
-        assert self.encoding is not None
-        return self.encoding.frame(message)
+        # While others wait that are older, this one does not say where the client stands.
+        return self.encoding.frame(message, None if self._latest else update.position)

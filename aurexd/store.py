@@ -68,6 +68,11 @@ def m002_change_of_price(db: sqlite_utils.Database) -> None:
     db.execute("ALTER TABLE prices ADD COLUMN change REAL")
 
 
+@schema()
+def m003_handover(db: sqlite_utils.Database) -> None:
+    db.execute("CREATE TABLE handover (id INTEGER PRIMARY KEY CHECK (id = 1), content BLOB NOT NULL) STRICT")
+
+
 # sqlite-utils' insert_all takes a dict a row and builds a statement per chunk: measured at 24 µs for a tick
 # and its price, against 11 µs for these two.
 _INSERT_TICK = (
@@ -182,6 +187,28 @@ class Store:
             for name, close, bid, ask, source, quality, source_time, receive_time in reversed(rows)
         )
 
+    def keep_handover(self, content: bytes) -> None:
+        """Keep what this run of the daemon leaves to the next.
+
+        Raises:
+            StoreError: the database cannot be written.
+
+        """
+        with self._translated(), self._synced(), self._db.atomic():
+            self._db.conn.execute("INSERT OR REPLACE INTO handover (id, content) VALUES (1, ?)", (content,))
+
+    def take_handover(self) -> bytes | None:
+        """What was kept; it is gone then, also after a power cut: nobody may take it twice.
+
+        Raises:
+            StoreError: the database cannot be read or written.
+
+        """
+        with self._translated(), self._synced(), self._db.atomic():
+            row = self._db.conn.execute("SELECT content FROM handover").fetchone()
+            self._db.conn.execute("DELETE FROM handover")
+        return row[0] if row else None
+
     def delete_before(self, receive_time: EpochUs) -> int:
         """Delete one pass of what was received before then; returns the rows deleted, 0 when none are left.
 
@@ -223,6 +250,15 @@ class Store:
                 permanent=True,
             )
         schema.apply(self._db)
+
+    @contextlib.contextmanager
+    def _synced(self) -> Iterator[None]:
+        """What is committed inside is on the disk before it goes on."""
+        self._db.conn.execute("PRAGMA synchronous = FULL")
+        try:
+            yield
+        finally:
+            self._db.conn.execute("PRAGMA synchronous = NORMAL")
 
     @contextlib.contextmanager
     def _translated(self) -> Iterator[None]:

@@ -3,38 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from decimal import Decimal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from aurexd.market import EpochUs, Instrument, Price, Quality
-from aurexd.outbox import TAKE_BYTES, Batch, Outbox, Update
+from aurexd.outbox import TAKE_BYTES, Outbox
 from aurexd.protocol import compose
 from aurexd.protocol.codec import JSON, MSGPACK, Encoding
+from aurexd.update import Batch, Update
 from tests.frames import messages_in
+from tests.updates import NOW, alert, price_update
 
 CHANNELS = ("price:XAUUSD", "price:XAGUSD", "price:GC")
-NOW = EpochUs(1_761_566_400_000_000)
 
 
 def update(channel: str, count: int) -> Update:
-    price = Price(
-        symbol=channel.partition(":")[2],
-        close=Decimal(count),
-        bid=None,
-        ask=None,
-        change=None,
-        change_pct=None,
-        source="alltick",
-        instrument=Instrument.SPOT,
-        quality=Quality.LIVE,
-        source_time=NOW,
-        receive_time=NOW,
-    )
-    return Update(channel, compose.price_update(price, NOW, count))
+    return Update(channel, price_update(count, channel.partition(":")[2]), "e", count)
 
 
 def answer(number: int, size: int = 0, encoding: Encoding = JSON) -> bytes:
@@ -58,7 +44,7 @@ def test_several_updates_of_a_channel_become_the_latest_that_says_how_many_it_st
     outbox = Outbox(JSON)
     outbox.keep_batch(Batch([update("price:XAUUSD", count) for count in (7, 8, 9)], JSON))
     (message,) = messages_in(drain(outbox))
-    assert (message["update_count"], message["conflated"], message["data"]["close"]) == (9, 3, 9)
+    assert (message["update_count"], message["conflated"], message["data"]["close"]) == (9, 3, 9.5)
 
 
 def test_however_much_is_published_at_most_one_update_of_a_channel_waits() -> None:
@@ -94,6 +80,41 @@ def test_a_dropped_channel_says_how_many_messages_waited() -> None:
     assert outbox.drop_channel("price:XAUUSD") == 2
     assert outbox.drop_channel("price:XAUUSD") == 0
     assert [m["data"]["symbol"] for m in messages_in(drain(outbox))] == ["GC"]
+
+
+def test_a_replay_leaves_after_the_answer_that_announced_it_and_before_what_is_new() -> None:
+    outbox = Outbox(JSON)
+    outbox.keep_lossless(answer(1))
+    outbox.keep_replay([update("price:GC", 1), update("price:GC", 2), update("price:GC", 3)])
+    for count in (4, 5):
+        outbox.keep_batch(Batch([update("price:GC", count)], JSON))
+    messages = messages_in(drain(outbox))
+    assert [m["type"] for m in messages] == ["error", *["price_update"] * 4]
+    assert [(m["update_count"], m.get("conflated", 1)) for m in messages[1:]] == [
+        (1, 1),
+        (2, 1),
+        (3, 1),
+        (5, 2),
+    ]
+
+
+def test_a_replay_costs_nothing_and_may_be_dropped() -> None:
+    outbox = Outbox(JSON)
+    outbox.keep_replay([update("price:GC", 1), update("price:XAUUSD", 1), update("price:GC", 2)])
+    outbox.keep_batch(Batch([update("price:GC", 3)], JSON))
+    assert outbox.lossless_bytes == 0
+    assert outbox.drop_channel("price:GC") == 3
+    assert [m["data"]["symbol"] for m in messages_in(drain(outbox))] == ["XAUUSD"]
+
+
+def test_an_alert_is_never_conflated() -> None:
+    outbox = Outbox(JSON)
+    for count in range(1, 4):
+        updates = [Update("alert:alice", alert(count), "e", 2 * count), update("price:GC", count)]
+        outbox.keep_batch(Batch(updates, JSON))
+    messages = messages_in(drain(outbox))
+    assert [m["update_count"] for m in messages if m["type"] == "alert"] == [1, 2, 3]
+    assert [m["update_count"] for m in messages if m["type"] == "price_update"] == [3]
 
 
 def test_settled_updates_precede_what_is_said_last() -> None:

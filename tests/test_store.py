@@ -432,3 +432,13 @@ def test_kill_9_while_writing_leaves_whole_batches(url: str) -> None:
         assert found == list(range(len(found))), "whole, in order, none twice"
         assert len(found) % 10 == 0
         assert 0 <= len(found) // 10 - (said[-1] + 1) <= 1, "what was said, and at most the batch at hand"
+
+
+def test_a_handover_is_taken_once(url: str) -> None:
+    with closing(Store(url)) as store:
+        assert store.take_handover() is None
+        store.keep_handover(b"one")
+        store.keep_handover(b"two")
+    with closing(Store(url)) as store:
+        assert store.take_handover() == b"two"
+        assert store.take_handover() is None

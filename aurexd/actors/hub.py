@@ -1,39 +1,50 @@
 """Who is subscribed to what, and the fan-out: each update is framed once and offered to every session.
 
-The hub owns the channels (their counts and newest messages) and the audiences. It never waits for a client: a
-session takes what fits into its socket and keeps the rest in an outbox of its own (`aurexd/outbox.py`). It
-handles one message at a time, so a session that joins between two updates sees neither a hole nor a repeat.
+The hub owns the channels (`aurexd/rings.py`), the owners' alerts (`aurexd/mailbox.py`) and the audiences. It never
+waits for a client: a session takes what fits into its socket and keeps the rest in an outbox of its own
+(`aurexd/outbox.py`). It handles one message at a time, so a session that joins between two updates sees neither a
+hole nor a repeat. What it knows when it stops in order it leaves to the hub of the next start.
 """
 
 from __future__ import annotations
 
 import secrets
+from collections import defaultdict
+from typing import Any
 
 import msgspec
+import pykka
 import structlog
 import trio
 
 from aurexd.actors.messages import (
+    AcknowledgeAlerts,
+    AlertFired,
     Beat,
     GetStats,
     HubStats,
+    KeepHandover,
     PriceChanged,
     SendSnapshot,
     SessionClosed,
     SessionOpened,
     StatusChanged,
     Subscribe,
+    TakeHandover,
     Unsubscribe,
 )
 from aurexd.actors.session import Audience, Session
-from aurexd.actors.trio_actor import TrioActor, tell_when_room
+from aurexd.actors.trio_actor import TrioActor, ask, tell_when_room
 from aurexd.clock import Clock
 from aurexd.config.model import Heartbeat
-from aurexd.market import Price, Quality
-from aurexd.outbox import Batch, Update
+from aurexd.errors import StoreError
+from aurexd.mailbox import Mailbox
+from aurexd.market import Price, Quality, format_time
 from aurexd.protocol import compose
 from aurexd.protocol.codes import CloseCode
-from aurexd.protocol.messages import PriceUpdate, Status
+from aurexd.protocol.messages import Alert, ChannelMessage, PriceUpdate, Status
+from aurexd.rings import KeptRings, Rings
+from aurexd.update import Batch, Update
 
 log = structlog.get_logger(__name__)
 
@@ -49,20 +60,46 @@ PATROL_BEATS = 5
 is touched of ten thousand sessions does not fit into a processor's cache."""
 
 
+HANDOVER_S = 5.0
+"""How long the store may take to give what the last hub left; without it there is a new epoch."""
+
+
+class _Handover(msgspec.Struct, gc=False):
+    """What one hub leaves to the next."""
+
+    rings: KeptRings
+    mail: dict[str, list[Alert]]
+
+
+# Prices as text: MessagePack has no decimals, and what is read back must be what was written.
+_pack = msgspec.msgpack.Encoder(decimal_format="string").encode
+_unpack = msgspec.msgpack.Decoder(_Handover).decode
+
+
 class Hub(TrioActor):
     """The fan-out actor."""
 
     inbox_capacity = 4096
 
-    def __init__(self, *, heartbeat: Heartbeat, clock: Clock) -> None:
+    def __init__(
+        self,
+        *,
+        symbols: frozenset[str],
+        persister: pykka.ActorRef[Any],
+        resume_messages: int,
+        heartbeat: Heartbeat,
+        clock: Clock,
+    ) -> None:
+        """`resume_messages`: how many of each channel's messages are kept for who comes back."""
         super().__init__()
-        self.epoch = secrets.token_hex(8)
-        """Names this run of the counts: a client that sees another one starts over."""
+        self._symbols = symbols
+        self._persister = persister
+        self._resume_messages = resume_messages
         self._heartbeat = heartbeat
         self._clock = clock
-        self._counts: dict[str, int] = {}
+        self._rings = Rings(secrets.token_hex(8), resume_messages)
+        self._mail: defaultdict[str, Mailbox] = defaultdict(Mailbox)
         self._prices: dict[str, Price] = {}
-        self._statuses: dict[str, StatusChanged] = {}
         self._due: list[Update] = []
         self._audiences: dict[tuple[str, frozenset[str]], Audience] = {}
         self._connections = 0
@@ -71,8 +108,19 @@ class Hub(TrioActor):
         quickest_s = min(heartbeat.ping_interval_s, heartbeat.pong_timeout_s)
         self._patrol_beats = max(1, min(PATROL_BEATS, int(quickest_s / (2 * BEAT_S))))
 
+    @property
+    def epoch(self) -> str:
+        """Names this run of the counts: a client that sees another one starts over."""
+        return self._rings.epoch
+
     async def on_start(self) -> None:
-        """Start the beat."""
+        """Take over from the last hub, if it stopped in order, and start the beat."""
+        try:
+            left = await ask(self._persister, TakeHandover(), timeout_s=HANDOVER_S)
+        except (trio.TooSlowError, pykka.ActorDeadError, StoreError) as error:
+            log.warning("handover_lost", reason=str(error), consequence="clients that come back start over")
+        else:
+            self._take_over(left)
         self.nursery.start_soon(self._beat)
 
     async def on_receive(self, message: object) -> object:
@@ -82,6 +130,8 @@ class Hub(TrioActor):
                 self._publish_price(price)
             case StatusChanged():
                 self._publish_status(message)
+            case AlertFired():
+                self._publish_alert(message)
             case GetStats():
                 return self._stats()
             case _:
@@ -95,8 +145,11 @@ class Hub(TrioActor):
         await self._fan_out()
 
     async def on_stop(self) -> None:
-        """Send what is due and say good-bye to every client."""
+        """Send what is due, leave what is known to the next hub, and say good-bye to every client."""
         await self._fan_out()
+        mail = {owner: mailbox.waiting() for owner, mailbox in self._mail.items() if mailbox}
+        handover = _pack(_Handover(self._rings.keep(), mail))
+        await tell_when_room(self._persister, KeepHandover(handover=handover))
         self._close_all()
 
     async def on_failure(self, *_error: object) -> None:
@@ -110,31 +163,40 @@ class Hub(TrioActor):
     # --- publishing ---
 
     def _publish_price(self, price: Price) -> None:
-        channel = f"price:{price.symbol}"
         self._prices[price.symbol] = price
-        message = compose.price_update(price, self._clock.now(), self._next_count(channel))
-        self._due.append(Update(channel, message))
+        now = self._clock.now()
+        channel = f"price:{price.symbol}"
+        self._due.append(self._rings.publish(channel, lambda count: compose.price_update(price, now, count)))
 
     def _publish_status(self, status: StatusChanged) -> None:
+        now = self._clock.now()
         channel = f"status:{status.symbol}"
-        self._statuses[status.symbol] = status
-        self._due.append(Update(channel, self._status_message(status, self._next_count(channel))))
-
-    def _status_message(self, status: StatusChanged, count: int) -> Status:
-        return compose.status(
-            status.symbol,
-            status.quality,
-            status.source,
-            status.instrument,
-            status.reason,
-            since=status.time,
-            now=self._clock.now(),
-            update_count=count,
+        self._due.append(
+            self._rings.publish(
+                channel,
+                lambda count: compose.status(
+                    status.symbol,
+                    status.quality,
+                    status.source,
+                    status.instrument,
+                    status.reason,
+                    since=status.time,
+                    now=now,
+                    update_count=count,
+                ),
+            )
         )
 
-    def _next_count(self, channel: str) -> int:
-        count = self._counts[channel] = self._counts.get(channel, 0) + 1
-        return count
+    def _publish_alert(self, fired: AlertFired) -> None:
+        now = self._clock.now()
+        update = self._rings.publish(
+            _owned("alert", fired.owner), lambda count: compose.alert(fired.alert, now, count)
+        )
+        self._due.append(update)
+        assert isinstance(update.message, Alert)
+        oldest = self._mail[fired.owner].put(update.message)
+        if oldest is not None:
+            log.warning("alert_unacknowledged", alert=oldest.data.alert_id, owner=fired.owner)
 
     async def _fan_out(self) -> None:
         if not self._due:
@@ -162,29 +224,31 @@ class Hub(TrioActor):
 
     async def _serve(self, message: object) -> None:
         match message:
-            case SessionOpened(session=session, channels=channels):
+            case SessionOpened(session=session, channels=channels, resume_after=resume_after):
                 self._connections += 1
                 self._seat(session, channels)
                 session.greet(self.epoch)
-                self._send_snapshots(session, sorted(channels))
+                self._resume_after(session, channels, resume_after)
             case SessionClosed(session=session):
                 self._unseat(session)
-            case Subscribe(session=session, channels=channels, request_id=request_id):
-                if session.seat is not None:
-                    self._seat(session, session.seat[0].channels.union(channels))
-                    counts = {channel: self._counts.get(channel, 0) for channel in channels}
-                    session.send(compose.subscribed(request_id, self.epoch, counts, self._clock.now()))
-                    self._send_snapshots(session, channels)
+            case Subscribe():
+                self._subscribe(message)
             case Unsubscribe(session=session, channels=channels, request_id=request_id):
                 if session.seat is not None:
-                    self._seat(session, session.seat[0].channels.difference(channels))
-                    for channel in channels:
+                    owned = [_owned(channel, session.owner) for channel in channels]
+                    self._seat(session, session.seat[0].channels.difference(owned))
+                    for channel in owned:
                         session.drop_channel(channel)
                     session.send(compose.unsubscribed(request_id, channels, self._clock.now()))
             case SendSnapshot(session=session, channels=channels, request_id=request_id):
-                counts = {channel: self._counts.get(channel, 0) for channel in channels}
+                counts = {c: self._rings.count(_owned(c, session.owner)) for c in channels}
                 session.send(compose.snapshot_sent(request_id, self.epoch, counts, self._clock.now()))
-                self._send_snapshots(session, channels)
+                for channel in channels:
+                    self._send_snapshot(session, _owned(channel, session.owner))
+            case AcknowledgeAlerts(session=session, alert_ids=alert_ids, request_id=request_id):
+                if session.owner is not None:
+                    self._mail[session.owner].acknowledge(alert_ids)
+                session.send(compose.alert_acked(request_id, alert_ids, self._clock.now()))
             case Beat():
                 await self._see_to_sessions()
 
@@ -203,28 +267,104 @@ class Hub(TrioActor):
             if not audience.sessions:
                 del self._audiences[audience.encoding.name, audience.channels]
 
-    def _send_snapshots(self, session: Session, channels: tuple[str, ...] | list[str]) -> None:
-        """The current state of each channel that has one: its newest message, with the count it has now."""
-        now = self._clock.now()
-        for channel in channels:
-            kind, _, symbol = channel.partition(":")
-            count = self._counts.get(channel, 0)
-            message: PriceUpdate | Status
-            if kind == "price" and symbol in self._prices:
-                message = compose.price_update(self._price_now(symbol), now, count)
-            elif kind == "status" and symbol in self._statuses:
-                message = self._status_message(self._statuses[symbol], count)
+    def _subscribe(self, message: Subscribe) -> None:
+        session = message.session
+        if session.seat is None:
+            return
+        held = session.seat[0].channels
+        missed: dict[str, list[Update] | None] = {}
+        for channel in message.channels:
+            owned, position = _owned(channel, session.owner), message.resume.get(channel)
+            # What the session has already it has not missed.
+            known = position is not None and owned not in held
+            missed[channel] = self._rings.since(owned, position) if known and position else None
+        self._seat(session, held.union(_owned(channel, session.owner) for channel in message.channels))
+        positions = {
+            channel: (self._rings.count(_owned(channel, session.owner)), updates is not None)
+            for channel, updates in missed.items()
+        }
+        session.send(compose.subscribed(message.request_id, self.epoch, positions, self._clock.now()))
+        for channel, updates in missed.items():
+            owned = _owned(channel, session.owner)
+            if updates is None:
+                self._send_snapshot(session, owned)
             else:
-                continue
-            conflated = session.drop_channel(channel)  # it stands for what waited, too
-            if conflated > 1:
-                message = msgspec.structs.replace(message, conflated=conflated)
-            session.send(message)
+                if channel == "alert":
+                    self._redeliver(
+                        session, owned, before=updates[0].message.update_count if updates else None
+                    )
+                session.replay(updates)
+
+    def _resume_after(
+        self, session: Session, channels: frozenset[str], position: tuple[str, int] | None
+    ) -> None:
+        """What was published after the update that the client got last, in order; else snapshots."""
+        replay: list[Update] = []
+        for channel in sorted(channels):
+            missed = self._rings.after(channel, *position) if position is not None else None
+            if missed is None:
+                self._send_snapshot(session, channel)
+            else:
+                replay += missed
+        if replay:
+            replay.sort(key=lambda update: update.seq)
+            session.replay(replay)
+
+    def _send_snapshot(self, session: Session, channel: str) -> None:
+        """A channel's current state: its newest message, with the count that it has now; or the owner's mail."""
+        kind, _, rest = channel.partition(":")
+        if kind == "alert":
+            session.drop_channel(channel)
+            self._redeliver(session, channel, before=None)
+            return
+        latest = self._rings.latest(channel)
+        if latest is None:
+            return
+        message = self._as_of_now(latest.message, rest)
+        conflated = session.drop_channel(channel)  # it stands for what waited, too
+        if conflated > 1:
+            message = msgspec.structs.replace(message, conflated=conflated)
+        session.send(message)
+
+    def _as_of_now(self, message: ChannelMessage, symbol: str) -> ChannelMessage:
+        """A channel's newest message, as it would be published now."""
+        now = format_time(self._clock.now())
+        if isinstance(message, PriceUpdate):
+            data = msgspec.structs.replace(message.data, quality=self._quality(symbol))
+            return msgspec.structs.replace(message, data=data, timestamp=now)
+        return msgspec.structs.replace(message, timestamp=now)
+
+    def _redeliver(self, session: Session, channel: str, before: int | None) -> None:
+        """The owner's alerts that nobody acknowledged, in order; `before`: those from there on follow anyway."""
+        for message in self._mail[channel.partition(":")[2]].waiting():
+            if before is None or message.update_count < before:
+                data = msgspec.structs.replace(message.data, redelivered=True)
+                session.send(msgspec.structs.replace(message, data=data))
+
+    def _quality(self, symbol: str) -> Quality:
+        status = self._rings.latest(f"status:{symbol}")
+        return status.message.data.quality if status and isinstance(status.message, Status) else Quality.STALE
 
     def _price_now(self, symbol: str) -> Price:
         """The newest price, with the quality that it has now."""
-        quality = self._statuses[symbol].quality if symbol in self._statuses else Quality.STALE
-        return msgspec.structs.replace(self._prices[symbol], quality=quality)
+        return msgspec.structs.replace(self._prices[symbol], quality=self._quality(symbol))
+
+    def _take_over(self, left: bytes | None) -> None:
+        if left is None:
+            return
+        try:
+            handover = _unpack(left)
+        except msgspec.MsgspecError:  # by another version of aurexd
+            log.warning("handover_unreadable", consequence="clients that come back start over")
+            return
+        self._rings = Rings.restore(handover.rings, self._resume_messages, self._is_served)
+        for owner, messages in handover.mail.items():
+            for message in messages:
+                self._mail[owner].put(message)
+
+    def _is_served(self, channel: str) -> bool:
+        kind, _, rest = channel.partition(":")
+        return kind == "alert" or rest.partition(":")[0] in self._symbols
 
     def _sessions(self) -> list[Session]:
         return [session for audience in self._audiences.values() for session in audience.sessions]
@@ -264,7 +404,12 @@ class Hub(TrioActor):
             active_connections=sum(len(audience.sessions) for audience in self._audiences.values()),
             connections=self._connections,
             messages_sent=self._messages_sent,
-            update_count=sum(self._counts.values()),
-            channels=dict(self._counts),
+            update_count=self._rings.seq,
+            channels=self._rings.counts(),
             last_price={symbol: self._price_now(symbol) for symbol in self._prices},
         )
+
+
+def _owned(channel: str, owner: str | None) -> str:
+    """A channel as the hub knows it: everybody's, or one owner's own."""
+    return f"{channel}:{owner}" if channel == "alert" else channel

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 import msgspec
 
 from aurexd.market import EpochUs, Instrument, Price, Quality, Tick
+from aurexd.protocol.alerts import AlertData
+from aurexd.protocol.data import Position
 
 if TYPE_CHECKING:
     from aurexd.actors.session import Session
@@ -191,6 +193,16 @@ class PriceRow(Message, frozen=True, kw_only=True, gc=False):
     receive_time: EpochUs
 
 
+class KeepHandover(Ask[None], frozen=True, kw_only=True, gc=False):
+    """The hub stops in order: keep what it knows for the next one. Told to the persister, asked of the database."""
+
+    handover: bytes
+
+
+class TakeHandover(Ask[bytes | None], frozen=True, kw_only=True, gc=False):
+    """What the last hub left, once only: the next one publishes, and then it is not true any more."""
+
+
 class GetHistory(Ask[tuple[PriceRow, ...]], frozen=True, kw_only=True, gc=False):
     """The stored prices of a symbol with `start <= receive_time < end`, oldest first; the newest `limit` of them."""
 
@@ -209,6 +221,8 @@ class SessionOpened(Message, frozen=True, kw_only=True, gc=False):
     session: Session
     channels: frozenset[str] = frozenset()
     """What it is subscribed to without having asked."""
+    resume_after: tuple[str, int] | None = None
+    """The epoch and the number of the last update that it got before it was lost; see `Update.position`."""
 
 
 class SessionClosed(Message, frozen=True, kw_only=True, gc=False):
@@ -218,11 +232,13 @@ class SessionClosed(Message, frozen=True, kw_only=True, gc=False):
 
 
 class Subscribe(Message, frozen=True, kw_only=True, gc=False):
-    """Add channels to a session, answer it, and send it the snapshot of each."""
+    """Add channels to a session, answer it, and send it what it missed of each, or the snapshot."""
 
     session: Session
     channels: tuple[str, ...]
     request_id: str | int | None
+    resume: dict[str, Position] = {}
+    """Channel → where the client was."""
 
 
 class Unsubscribe(Message, frozen=True, kw_only=True, gc=False):
@@ -238,6 +254,21 @@ class SendSnapshot(Message, frozen=True, kw_only=True, gc=False):
 
     session: Session
     channels: tuple[str, ...]
+    request_id: str | int | None
+
+
+class AlertFired(Message, frozen=True, kw_only=True, gc=False):
+    """An alert for its owner: to be delivered until it is acknowledged."""
+
+    owner: str
+    alert: AlertData
+
+
+class AcknowledgeAlerts(Message, frozen=True, kw_only=True, gc=False):
+    """The owner has these alerts; answer the session that says so."""
+
+    session: Session
+    alert_ids: tuple[str, ...]
     request_id: str | int | None
 
 

@@ -20,10 +20,12 @@ from aurexd.actors.messages import (
     Ask,
     GetHistory,
     GetStore,
+    KeepHandover,
     PriceRow,
     Recorded,
     StoreState,
     StoreStatus,
+    TakeHandover,
 )
 from aurexd.actors.trio_actor import TrioActor, WorkerActor, ask
 from aurexd.backlog import Backlog
@@ -100,6 +102,10 @@ class StoreWorker(WorkerActor):
                     self._open().append(records)
                 case DeleteBefore(receive_time=receive_time):
                     return self._open().delete_before(receive_time)
+                case KeepHandover(handover=handover):
+                    self._open().keep_handover(handover)
+                case TakeHandover():
+                    return self._open().take_handover()
                 case GetHistory():
                     return self._open().history(message.symbol, message.start, message.end, message.limit)
         except StoreError:
@@ -194,12 +200,16 @@ class Persister(TrioActor):
                 return self._status()
             case GetHistory():
                 return await self._history(message)
+            case KeepHandover():
+                await self._keep_handover(message)
+            case TakeHandover():
+                return await self._take_handover(message)
         return None
 
     async def _answer(self, envelope: Envelope[Any]) -> None:
-        # Only history waits for the disk; in a task of its own, nothing behind it does: else a hanging disk
+        # These wait for the disk; in a task of their own, nothing behind them does: else a hanging disk
         # would fill the inbox and stop the stream.
-        if isinstance(envelope.message, GetHistory):
+        if isinstance(envelope.message, (GetHistory, TakeHandover)):
             self.nursery.start_soon(super()._answer, envelope)
         else:
             await super()._answer(envelope)
@@ -317,6 +327,18 @@ class Persister(TrioActor):
                 self._unanswered = None
                 return rows
         raise StoreError(f"{NO_ANSWER}, and ask again later")
+
+    async def _keep_handover(self, message: KeepHandover) -> None:
+        """The hub stops: nothing waits behind this but the end."""
+        if self._worker is None:
+            return
+        try:
+            await ask(self._worker, message, timeout_s=APPEND_S)
+        except (StoreError, trio.TooSlowError, pykka.ActorDeadError) as error:
+            log.warning("handover_lost", reason=str(error), consequence="clients that come back start over")
+
+    async def _take_handover(self, question: TakeHandover) -> bytes | None:
+        return None if self._worker is None else await ask(self._worker, question, timeout_s=HISTORY_S)
 
     async def _keep_deleting(self, worker: pykka.ActorRef[Any]) -> None:
         """Retention, by receive time."""

@@ -20,11 +20,11 @@ from aurexd.actors.trio_actor import tell_when_room
 from aurexd.clock import Clock
 from aurexd.config.model import Heartbeat, Limits
 from aurexd.limits import TokenBucket
-from aurexd.outbox import Batch
 from aurexd.protocol import compose
 from aurexd.protocol.codec import Encoding, ping_frame
 from aurexd.protocol.codes import CloseCode, ErrorCode
 from aurexd.protocol.connection import (
+    Acknowledge,
     Close,
     Reply,
     SessionProtocol,
@@ -35,6 +35,7 @@ from aurexd.protocol.connection import (
 )
 from aurexd.protocol.data import MAX_CHANNELS, HeartbeatData, LimitsData
 from aurexd.protocol.messages import ServerMessage
+from aurexd.update import Batch, Update
 
 log = structlog.get_logger(__name__)
 
@@ -68,6 +69,9 @@ class Line(Protocol):
 
     def send_frame(self, frame: bytes) -> None:
         """Write one frame that must arrive."""
+
+    def replay(self, updates: list[Update]) -> None:
+        """Write updates, each of them and in order, before those that are published from now on."""
 
     def drop_channel(self, channel: str) -> int:
         """Forget what waits of a channel: how many messages."""
@@ -190,9 +194,11 @@ class Session:
             match effect:
                 case Reply(message=message):
                     self.send(message)
-                case Subscribe(id=request_id, channels=channels):
+                case Subscribe(id=request_id, channels=channels, resume=resume):
                     await self._tell(
-                        internal.Subscribe(session=self, channels=channels, request_id=request_id)
+                        internal.Subscribe(
+                            session=self, channels=channels, request_id=request_id, resume=resume
+                        )
                     )
                 case Unsubscribe(id=request_id, channels=channels):
                     await self._tell(
@@ -202,6 +208,10 @@ class Session:
                     await self._tell(
                         internal.SendSnapshot(session=self, channels=channels, request_id=request_id)
                     )
+                case Acknowledge(id=request_id, alert_ids=alert_ids):
+                    await self._tell(
+                        internal.AcknowledgeAlerts(session=self, alert_ids=alert_ids, request_id=request_id)
+                    )
                 case Close(code=code):
                     self.close(code)
 
@@ -209,6 +219,11 @@ class Session:
         await tell_when_room(self._hub, message)
 
     # --- what the hub does with it ---
+
+    @property
+    def owner(self) -> str | None:
+        """Whose alerts it gets; None: nobody's."""
+        return self._protocol.owner
 
     @property
     def backlogged(self) -> bool:
@@ -247,6 +262,11 @@ class Session:
     def keep(self, batch: Batch, written: int) -> None:
         """See `Line.keep`."""
         self._line.keep(batch, written)
+        self._check_queue()
+
+    def replay(self, updates: list[Update]) -> None:
+        """See `Line.replay`."""
+        self._line.replay(updates)
 
     def _write_changed(self) -> None:
         if self.seat is not None:
@@ -261,6 +281,9 @@ class Session:
         """The same, already framed; a client that lets too much of this pile up is closed."""
         self.last_sent = trio.current_time()
         self._line.send_frame(frame)
+        self._check_queue()
+
+    def _check_queue(self) -> None:
         if self._line.lossless_bytes > self._limits.send_queue_bytes:
             self.close(CloseCode.SLOW_CONSUMER)
 

@@ -54,6 +54,14 @@ class Realtime(Section):
         "it too.",
     )
 
+    resume_messages: int = Field(
+        default=1000,
+        ge=1,
+        le=100_000,
+        description="Messages kept of each channel (about 1 KB each) for clients that come back: whoever missed "
+        "more gets the newest only. Kept over an orderly restart, too. 1 switches catching up off.",
+    )
+
 
 class Listen(Section):
     """Where clients connect: WebSocket and HTTP on one port."""

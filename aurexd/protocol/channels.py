@@ -32,11 +32,16 @@ KINDS = {
     "price": ChannelKind("price:SYMBOL", "price_update", conflated=True),
     "status": ChannelKind("status:SYMBOL", "status", conflated=True),
     "candle": ChannelKind("candle:SYMBOL:INTERVAL", "candle", conflated=True, later=True),
-    "alert": ChannelKind("alert", "alert", conflated=False, later=True),
+    "alert": ChannelKind("alert", "alert", conflated=False),
     "news": ChannelKind("news", "news", conflated=False, later=True),
     "sentiment": ChannelKind("sentiment:SYMBOL", "sentiment", conflated=True, later=True),
     "signal": ChannelKind("signal:SYMBOL", "signal", conflated=True, later=True),
 }
+
+
+def is_conflated(channel: str) -> bool:
+    """Whether a slow reader of the channel is sent the latest message only."""
+    return KINDS[channel.partition(":")[0]].conflated
 
 
 def check_channel(name: str, symbols: AbstractSet[str]) -> None:
@@ -56,6 +61,10 @@ def check_channel(name: str, symbols: AbstractSet[str]) -> None:
             ErrorCode.NOT_AVAILABLE,
             f"{name!r} is not available: this server has no {word} channels; it has {served}",
         )
+    if not kind.takes_symbol:
+        if name != word:
+            raise ProtocolError(ErrorCode.UNKNOWN_CHANNEL, f"unknown channel {name!r}; there is {word!r}")
+        return
     if rest not in symbols:
         raise ProtocolError(
             ErrorCode.UNKNOWN_CHANNEL, f"unknown symbol in {name!r}; there are {_listing(symbols)}"

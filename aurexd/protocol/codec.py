@@ -56,8 +56,11 @@ class Encoding:
         payload: bytes = self._encode(message)
         return payload
 
-    def frame(self, message: ServerMessage) -> bytes:
-        """One message as a whole WebSocket frame, the same bytes for every session of this encoding."""
+    def frame(self, message: ServerMessage, position: str | None = None) -> bytes:  # noqa: ARG002
+        """One message as a whole WebSocket frame, the same bytes for every session of this encoding.
+
+        `position` is where a client stands that has it; the WebSocket's clients know that by themselves.
+        """
         payload: bytes = self._encode(message)
         return bytes(_framing.send_data(payload.decode() if self.text else payload))
 

@@ -7,8 +7,10 @@ from collections.abc import Iterable, Mapping
 from msgspec import UNSET, UnsetType
 
 from aurexd.market import EpochUs, Instrument, Price, Quality, format_time
-from aurexd.protocol import data
+from aurexd.protocol import alerts, data
 from aurexd.protocol.messages import (
+    Alert,
+    AlertAcked,
     Error,
     GoingAway,
     Heartbeat,
@@ -106,12 +108,12 @@ def going_away(reason: str, retry_after_ms: int, now: EpochUs) -> GoingAway:
 
 
 def subscribed(
-    request_id: RequestId | None, epoch: str, counts: Mapping[str, int], now: EpochUs
+    request_id: RequestId | None, epoch: str, channels: Mapping[str, tuple[int, bool]], now: EpochUs
 ) -> Subscribed:
-    """`subscribed`; `counts` is channel → its `update_count` now. Nothing is recovered: no rings yet."""
+    """`subscribed`; `channels` is channel → its `update_count` now, and whether what was missed follows."""
     positions = {
-        channel: data.SubscribedPosition(epoch=epoch, count=count, recovered=False)
-        for channel, count in counts.items()
+        channel: data.SubscribedPosition(epoch=epoch, count=count, recovered=recovered)
+        for channel, (count, recovered) in channels.items()
     }
     return Subscribed(
         id=_echo(request_id), data=data.SubscribedData(channels=positions), timestamp=format_time(now)
@@ -134,6 +136,20 @@ def snapshot_sent(
     positions = {channel: data.CurrentPosition(epoch=epoch, count=count) for channel, count in counts.items()}
     return SnapshotSent(
         id=_echo(request_id), data=data.SnapshotSentData(channels=positions), timestamp=format_time(now)
+    )
+
+
+def alert(fired: alerts.AlertData, now: EpochUs, update_count: int) -> Alert:
+    """`alert`."""
+    return Alert(data=fired, timestamp=format_time(now), update_count=update_count)
+
+
+def alert_acked(request_id: RequestId | None, alert_ids: Iterable[str], now: EpochUs) -> AlertAcked:
+    """`alert.acked`."""
+    return AlertAcked(
+        id=_echo(request_id),
+        data=alerts.AlertAckedData(alert_ids=list(alert_ids)),
+        timestamp=format_time(now),
     )
 
 

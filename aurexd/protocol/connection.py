@@ -90,6 +90,13 @@ class Snapshot(Effect, frozen=True, kw_only=True, gc=False):
     channels: tuple[str, ...]
 
 
+class Acknowledge(Effect, frozen=True, kw_only=True, gc=False):
+    """The session's owner has these alerts; answer."""
+
+    id: wire.RequestId | None
+    alert_ids: tuple[str, ...]
+
+
 class Reply(Effect, frozen=True, kw_only=True, gc=False):
     """Send this."""
 
@@ -102,18 +109,24 @@ class Close(Effect, frozen=True, kw_only=True, gc=False):
     code: CloseCode
 
 
-AnyEffect = Subscribe | Unsubscribe | Snapshot | Reply | Close
+AnyEffect = Subscribe | Unsubscribe | Snapshot | Acknowledge | Reply | Close
 
 
 class SessionProtocol:
     """One session's side of the conversation."""
 
-    __slots__ = ("_channels", "_encoding", "_symbols", "state")
+    __slots__ = ("_channels", "_encoding", "_symbols", "owner", "state")
 
     def __init__(
-        self, encoding: Encoding, symbols: frozenset[str], channels: frozenset[str] = frozenset()
+        self,
+        encoding: Encoding,
+        symbols: frozenset[str],
+        channels: frozenset[str] = frozenset(),
+        owner: str | None = None,
     ) -> None:
         """`channels`: what the session is subscribed to without having asked."""
+        self.owner = owner
+        """Whose alerts it may see; None: nobody's."""
         self.state = State.OPEN
         self._encoding = encoding
         self._symbols = symbols
@@ -175,15 +188,14 @@ class SessionProtocol:
                 raise ProtocolError(
                     ErrorCode.NOT_AVAILABLE, "auth: this server knows no tokens and needs none", message.id
                 )
-            case (
-                wire.AlertCreate()
-                | wire.AlertList()
-                | wire.AlertUpdate()
-                | wire.AlertDelete()
-                | wire.AlertAck()
-            ):
+            case wire.AlertAck():
+                self._check_owner(message.id)
+                return Acknowledge(id=message.id, alert_ids=tuple(dict.fromkeys(message.data.alert_ids)))
+            case wire.AlertCreate() | wire.AlertList() | wire.AlertUpdate() | wire.AlertDelete():
                 name = message.__struct_config__.tag
-                raise ProtocolError(ErrorCode.NOT_AVAILABLE, f"{name}: this server has no alerts", message.id)
+                raise ProtocolError(
+                    ErrorCode.NOT_AVAILABLE, f"{name}: this server has no alert rules", message.id
+                )
             case _:
                 assert_never(message)
 
@@ -217,6 +229,22 @@ class SessionProtocol:
         try:
             for channel in channels:
                 check_channel(channel, self._symbols)
+                if channel == "alert":
+                    self._check_owner(message.id)
         except ProtocolError as error:
             raise ProtocolError(error.code, error.message, message.id) from None
         return channels
+
+    def _check_owner(self, request_id: wire.RequestId | None) -> None:
+        """Pass when there is somebody whose alerts are meant.
+
+        Raises:
+            ProtocolError: the client is nobody.
+
+        """
+        if self.owner is None:
+            raise ProtocolError(
+                ErrorCode.FORBIDDEN,
+                "'alert': alerts have an owner: connect with a token, or from the machine that aurexd runs on",
+                request_id,
+            )

@@ -243,9 +243,9 @@ ServerMessage = AnswerMessage | NoticeMessage | ChannelMessage
 
 LATER: frozenset[type[msgspec.Struct]] = frozenset(
     [
-        *(Auth, AlertCreate, AlertList, AlertUpdate, AlertDelete, AlertAck),
-        *(Authenticated, AlertCreated, AlertListed, AlertUpdated, AlertDeleted, AlertAcked),
-        *(Candle, Alert, News, Sentiment, Signal),
+        *(Auth, AlertCreate, AlertList, AlertUpdate, AlertDelete),
+        *(Authenticated, AlertCreated, AlertListed, AlertUpdated, AlertDeleted),
+        *(Candle, News, Sentiment, Signal),
     ]
 )
 """Places that are kept: this release answers them with `not_available`, and sends none of them."""

@@ -15,9 +15,10 @@ from collections.abc import Callable
 
 import trio
 
-from aurexd.outbox import Batch, Outbox
+from aurexd.outbox import TAKE_BYTES, Outbox
 from aurexd.protocol.codec import Encoding
 from aurexd.server.tls import TlsConversation
+from aurexd.update import Batch, Update
 
 RECEIVE_BYTES = 4096
 """Clients say little: one read of this size holds any message they need."""
@@ -185,6 +186,22 @@ class ClientStream(trio.abc.Stream):
         """Write one frame that must arrive, or keep it in its turn. Never blocks, never raises."""
         if self._in_session:
             self._put(frame)
+
+    def replay(self, updates: list[Update]) -> None:
+        """Write updates in order, each of them, or keep them in their turn. Never blocks, never raises."""
+        if not self._in_session or self._encoding is None:
+            return
+        parts: list[bytes] = []
+        size = 0
+        for number, update in enumerate(updates):
+            if self._outbox is not None:  # what did not fit is kept as updates, whose frames are everybody's
+                self._outbox.keep_replay(updates[number:])
+                return
+            parts.append(update.frame(self._encoding))
+            size += len(parts[-1])
+            if size >= TAKE_BYTES or number == len(updates) - 1:
+                self._put(b"".join(parts))
+                parts, size = [], 0
 
     def drop_channel(self, channel: str) -> int:
         """Forget what waits of a channel that the client left or gets a snapshot of: how many messages."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
+from ipaddress import ip_address
 from typing import Any
 
 import pykka
@@ -38,6 +39,9 @@ CLOSE_S = 5.0
 
 RETRY_SPREAD_MS = 5000
 """Clients that are turned away come back within this, each at its own time."""
+
+LOCAL_OWNER = "local"
+"""The one owner of alerts where nobody shows a token."""
 
 RETRY_LATER = frozenset(
     {CloseCode.GOING_AWAY, CloseCode.TOO_MANY_CONNECTIONS, CloseCode.OVER_CAPACITY, CloseCode.RATE_LIMITED}
@@ -148,7 +152,7 @@ class WebSocketServer:
         session = Session(
             secrets.token_hex(6),
             stream,
-            SessionProtocol(encoding, self._symbols, channels),
+            SessionProtocol(encoding, self._symbols, channels, _owner(request)),
             encoding,
             hub=self._hub,
             close=lambda code: nursery.start_soon(close, code),
@@ -208,6 +212,11 @@ class WebSocketServer:
         stream.send_frame(encoding.frame(compose.error(code, refusal.message, self._clock.now())))
         log.info("session_refused", client=request.address, code=refusal.code.value, reason=refusal.message)
         await self._close(stream, encoding, connection, refusal.code)
+
+
+def _owner(request: Request) -> str | None:
+    """Whose alerts the client may see: whoever reaches this machine's loopback is its one local user."""
+    return LOCAL_OWNER if ip_address(request.address).is_loopback else None
 
 
 class _Connection(trio_websocket.WebSocketConnection):

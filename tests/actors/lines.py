@@ -11,10 +11,11 @@ import trio
 from aurexd.actors.session import Session
 from aurexd.clock import Clock
 from aurexd.config.model import Heartbeat, Limits
-from aurexd.outbox import Batch, Outbox
+from aurexd.outbox import Outbox
 from aurexd.protocol.codec import JSON, Encoding
 from aurexd.protocol.codes import CloseCode
 from aurexd.protocol.connection import SessionProtocol
+from aurexd.update import Batch, Update
 from tests.frames import FrameReader
 
 SYMBOLS = frozenset({"XAUUSD", "XAGUSD", "GC"})
@@ -30,6 +31,7 @@ class FakeLine:
         self.writes: list[bytes] = []
         """What was written to all at once, as it came."""
         self.on_write: Callable[[], None] = lambda: None
+        self._encoding = encoding
         self._outbox = Outbox(encoding)
         self._full = False
         self.write: Callable[[bytes], int] = self._write
@@ -66,6 +68,13 @@ class FakeLine:
         else:
             self.reader.feed(frame)
 
+    def replay(self, updates: list[Update]) -> None:
+        if self._full:
+            self._outbox.keep_replay(updates)
+        else:
+            for update in updates:
+                self.reader.feed(update.frame(self._encoding))
+
     def drop_channel(self, channel: str) -> int:
         return self._outbox.drop_channel(channel)
 
@@ -96,6 +105,7 @@ class FakeClient:
         channels: frozenset[str] = frozenset(),
         limits: Limits | None = None,
         heartbeat: Heartbeat | None = None,
+        owner: str | None = None,
     ) -> None:
         self.line = FakeLine(encoding)
         self.closed: list[CloseCode] = []
@@ -103,7 +113,7 @@ class FakeClient:
         self.session = Session(
             "s1",
             self.line,
-            SessionProtocol(encoding, SYMBOLS, channels),
+            SessionProtocol(encoding, SYMBOLS, channels, owner),
             encoding,
             hub=hub,
             close=self.closed.append,

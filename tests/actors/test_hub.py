@@ -18,23 +18,29 @@ from hypothesis import strategies as st
 
 from aurexd.actors.hub import SLICE, Hub
 from aurexd.actors.messages import (
+    AcknowledgeAlerts,
+    AlertFired,
     GetStats,
     HubStats,
+    KeepHandover,
     PriceChanged,
     SendSnapshot,
     SessionClosed,
     SessionOpened,
     StatusChanged,
     Subscribe,
+    TakeHandover,
     Unsubscribe,
 )
-from aurexd.actors.trio_actor import ask, start_actor
+from aurexd.actors.trio_actor import TrioActor, ask, start_actor
 from aurexd.clock import LoopClock
 from aurexd.config.model import Heartbeat, Limits
 from aurexd.market import SECOND_US, EpochUs, Instrument, Price, Quality
 from aurexd.protocol.codec import JSON, MSGPACK
 from aurexd.protocol.codes import CloseCode
-from tests.actors.lines import FakeClient
+from aurexd.protocol.data import Position
+from tests.actors.lines import SYMBOLS, FakeClient
+from tests.updates import alert
 
 START = EpochUs(1_761_566_400 * SECOND_US)
 PRICE = "price:XAUUSD"
@@ -74,14 +80,46 @@ def kinds(messages: list[dict[str, Any]]) -> list[str]:
     return [message["type"] for message in messages]
 
 
+class FakePersister(TrioActor):
+    """Keeps what a hub leaves to the next; shared by the hubs of a test."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.handover: bytes | None = None
+
+    async def on_receive(self, message: object) -> object:
+        match message:
+            case KeepHandover(handover=handover):
+                self.handover = handover
+            case TakeHandover():
+                taken, self.handover = self.handover, None
+                return taken
+        return None
+
+
 class House:
     """A hub and the sessions that came to it."""
 
-    def __init__(self, heartbeat: Heartbeat | None) -> None:
+    hub: Hub
+    ref: Any
+    nursery: trio.Nursery
+
+    def __init__(self, heartbeat: Heartbeat | None, resume_messages: int) -> None:
         self.clock = LoopClock(START)
         self.heartbeat = heartbeat or Heartbeat()
-        self.hub = Hub(heartbeat=self.heartbeat, clock=self.clock)
-        self.ref: Any = None
+        self.persister = FakePersister()
+        self._resume_messages = resume_messages
+
+    async def start(self, nursery: trio.Nursery) -> None:
+        """Start a hub; it takes over from the one before if that stopped in order."""
+        self.hub = Hub(
+            symbols=SYMBOLS,
+            persister=self.persister.actor_ref,
+            resume_messages=self._resume_messages,
+            heartbeat=self.heartbeat,
+            clock=self.clock,
+        )
+        self.ref = await start_actor(nursery, self.hub)
 
     async def tell(self, *messages: object) -> None:
         """All at once: so they are one batch."""
@@ -103,11 +141,13 @@ class House:
 
 
 @contextlib.asynccontextmanager
-async def opened(heartbeat: Heartbeat | None = None) -> AsyncIterator[House]:
-    house = House(heartbeat)
+async def opened(heartbeat: Heartbeat | None = None, resume_messages: int = 100) -> AsyncIterator[House]:
+    house = House(heartbeat, resume_messages)
     with trio.fail_after(3600):
         async with trio.open_nursery() as nursery:
-            house.ref = await start_actor(nursery, house.hub)
+            await start_actor(nursery, house.persister)
+            await house.start(nursery)
+            house.nursery = nursery
             yield house
             nursery.cancel_scope.cancel()
 
@@ -621,3 +661,193 @@ async def test_a_hub_that_dies_sends_its_clients_away(autojump_clock: object) ->
             await trio.sleep(1)
     assert client is not None
     assert client.closed == [CloseCode.GOING_AWAY]
+
+
+# --- coming back ---
+
+
+def updates(messages: list[dict[str, Any]]) -> list[int]:
+    return [message["update_count"] for message in messages if "update_count" in message]
+
+
+async def come_back(house: House, client: FakeClient, **counts: int) -> dict[str, Any]:
+    """Subscribe where the client was; the answer, without what follows it."""
+    resume = {name.replace("_", ":"): Position(epoch=house.hub.epoch, count=n) for name, n in counts.items()}
+    await house.tell(Subscribe(session=client.session, channels=tuple(resume), request_id=1, resume=resume))
+    answer: dict[str, Any] = client.line.reader.messages.pop(0)
+    return answer
+
+
+async def test_who_comes_back_gets_what_it_missed_and_no_snapshot(autojump_clock: object) -> None:
+    async with opened() as house:
+        await house.tell(*(price(f"{n}.00") for n in range(1, 6)), status())
+        client = await house.open()
+        answer = await come_back(house, client, price_XAUUSD=2, status_XAUUSD=1)
+        assert answer["data"]["channels"][PRICE] == {
+            "epoch": house.hub.epoch,
+            "count": 5,
+            "recovered": True,
+        }
+        assert updates(client.line.take()) == [3, 4, 5]
+        await house.tell(price("6.00"))
+        assert updates(client.line.take()) == [6]
+
+
+async def test_who_missed_more_than_is_kept_gets_the_snapshot(autojump_clock: object) -> None:
+    async with opened(resume_messages=3) as house:
+        await house.tell(*(price(f"{n}.00") for n in range(1, 6)))
+        client = await house.open()
+        answer = await come_back(house, client, price_XAUUSD=1)
+        assert answer["data"]["channels"][PRICE]["recovered"] is False
+        assert updates(client.line.take()) == [5]
+
+
+async def test_a_channel_that_the_session_has_already_is_not_sent_twice(autojump_clock: object) -> None:
+    async with opened() as house:
+        client = await house.open(PRICE)
+        await house.tell(price("1.00"), price("2.00"))
+        client.line.take()
+        answer = await come_back(house, client, price_XAUUSD=0)
+        assert answer["data"]["channels"][PRICE]["recovered"] is False
+        assert updates(client.line.take()) == [2]
+
+
+async def test_a_slow_client_that_comes_back_is_not_closed_for_what_it_missed(autojump_clock: object) -> None:
+    async with opened() as house:
+        await house.tell(*(price(f"{n}.00") for n in range(1, 91)))
+        client = await house.open(limits=Limits(send_queue_bytes=1024))
+        client.line.full = True
+        await house.tell(
+            Subscribe(
+                session=client.session,
+                channels=(PRICE,),
+                request_id=1,
+                resume={PRICE: Position(epoch=house.hub.epoch, count=0)},
+            )
+        )
+        await house.tell(price("91.00"), price("92.00"))
+        client.line.full = False
+        assert client.closed == []
+        messages = client.line.take()
+        assert updates(messages) == [*range(1, 91), 92]
+        assert messages[-1]["conflated"] == 2
+
+
+@given(cuts=st.lists(st.integers(1, 30), max_size=12), seed=st.integers(0, 1000))
+@settings(max_examples=30, deadline=None)
+def test_wherever_the_line_is_cut_there_is_neither_hole_nor_repeat(cuts: list[int], seed: int) -> None:
+    async def main() -> None:
+        rng = random.Random(seed)
+        async with opened() as house:
+            seen: list[int] = []
+            number = 0
+            for length in [*cuts, 1]:
+                client = await house.open()
+                answer = await come_back(house, client, price_XAUUSD=seen[-1] if seen else 0)
+                assert answer["data"]["channels"][PRICE]["recovered"] is True
+                for _ in range(length):
+                    number += 1
+                    await house.tell(price(f"{number}.00"))
+                heard = updates(client.line.take())
+                seen += heard[: rng.randint(0, len(heard))] if length != 1 else heard
+                await house.tell(SessionClosed(session=client.session))
+            client = await house.open()
+            await come_back(house, client, price_XAUUSD=seen[-1] if seen else 0)
+            seen += updates(client.line.take())
+            assert seen == list(range(1, number + 1))
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+async def test_a_hub_that_stopped_in_order_leaves_everything_to_the_next(autojump_clock: object) -> None:
+    async with opened() as house:
+        await house.tell(*(price(f"{n}.00") for n in range(1, 6)), status(), fired("a1"))
+        epoch = house.hub.epoch
+        await house.ref.stop(block=False)
+        await house.start(house.nursery)
+        assert house.hub.epoch == epoch
+        client = await house.open(owner="local")
+        await come_back(house, client, price_XAUUSD=3)
+        assert updates(client.line.take()) == [4, 5]
+        await house.tell(price("6.00"))
+        assert updates(client.line.take()) == [6]
+        await house.tell(Subscribe(session=client.session, channels=("alert",), request_id=2))
+        [_, alert] = client.line.take()
+        assert (alert["data"]["alert_id"], alert["data"]["redelivered"]) == ("a1", True)
+        fresh = await house.open()
+        await house.tell(Subscribe(session=fresh.session, channels=(PRICE,), request_id=3))
+        assert updates(fresh.line.take()) == [6]
+
+
+async def test_what_was_left_is_taken_once(autojump_clock: object) -> None:
+    async with opened() as house:
+        await house.tell(price("1.00"))
+        await house.ref.stop(block=False)
+        await house.start(house.nursery)
+        epoch, house.persister.handover = house.hub.epoch, None  # as after kill -9
+        await house.start(house.nursery)
+        assert house.hub.epoch != epoch
+
+
+@pytest.mark.parametrize("left", [b"", b"\xc1", b"\x81\xa1x\x01"])
+async def test_what_another_version_left_makes_a_new_epoch(autojump_clock: object, left: bytes) -> None:
+    async with opened() as house:
+        house.persister.handover = left
+        with structlog.testing.capture_logs() as logs:
+            await house.start(house.nursery)
+        assert [entry["event"] for entry in logs] == ["handover_unreadable"]
+        await house.tell(price("1.00"))
+
+
+# --- alerts ---
+
+
+def fired(alert_id: str, owner: str = "local") -> AlertFired:
+    return AlertFired(owner=owner, alert=alert(1, alert_id).data)
+
+
+def delivered(client: FakeClient) -> list[tuple[str, bool]]:
+    return [
+        (m["data"]["alert_id"], m["data"]["redelivered"]) for m in client.line.take() if m["type"] == "alert"
+    ]
+
+
+async def test_an_alert_goes_to_all_sessions_of_its_owner_and_to_nobody_else(autojump_clock: object) -> None:
+    async with opened() as house:
+        mine = [await house.open("alert:alice", owner="alice") for _ in range(2)]
+        other = await house.open("alert:bob", owner="bob")
+        await house.tell(fired("a1", "alice"), fired("b1", "bob"), fired("a2", "alice"))
+        assert [delivered(client) for client in mine] == [[("a1", False), ("a2", False)]] * 2
+        assert delivered(other) == [("b1", False)]
+
+
+async def test_an_alert_is_sent_again_until_it_is_acknowledged(autojump_clock: object) -> None:
+    async with opened() as house:
+        await house.tell(fired("a1"), fired("a2"), fired("a3"))
+        client = await house.open(owner="local")
+        await house.tell(Subscribe(session=client.session, channels=("alert",), request_id=1))
+        assert delivered(client) == [("a1", True), ("a2", True), ("a3", True)]
+        await house.tell(AcknowledgeAlerts(session=client.session, alert_ids=("a2", "x"), request_id=2))
+        [acked] = client.line.take()
+        assert (acked["type"], acked["id"], acked["data"]) == ("alert.acked", 2, {"alert_ids": ["a2", "x"]})
+        again = await house.open(owner="local")
+        await house.tell(Subscribe(session=again.session, channels=("alert",), request_id=1))
+        assert delivered(again) == [("a1", True), ("a3", True)]
+
+
+async def test_who_comes_back_gets_each_unacknowledged_alert_once(autojump_clock: object) -> None:
+    async with opened() as house:
+        await house.tell(fired("a1"), fired("a2"), fired("a3"), fired("a4"))
+        client = await house.open(owner="local")
+        answer = await come_back(house, client, alert=2)
+        assert answer["data"]["channels"]["alert"]["recovered"] is True
+        assert delivered(client) == [("a1", True), ("a2", True), ("a3", False), ("a4", False)]
+
+
+async def test_alerts_wait_for_a_slow_client_up_to_its_bound(autojump_clock: object) -> None:
+    async with opened() as house:
+        client = await house.open("alert:local", owner="local", limits=Limits(send_queue_bytes=4096))
+        client.line.full = True
+        for n in range(20):
+            await house.tell(fired(f"a{n}"))
+        assert client.closed == [CloseCode.SLOW_CONSUMER]

@@ -14,11 +14,21 @@ from typing import Any, TypeVar
 
 import pykka
 import pytest
+import structlog.testing
 import trio
 from structlog.testing import capture_logs
 from structlog.types import EventDict
 
-from aurexd.actors.messages import GetHistory, GetStore, PriceRow, Recorded, StoreState, StoreStatus
+from aurexd.actors.messages import (
+    GetHistory,
+    GetStore,
+    KeepHandover,
+    PriceRow,
+    Recorded,
+    StoreState,
+    StoreStatus,
+    TakeHandover,
+)
 from aurexd.actors.persister import Append, Persister, StoreWorker
 from aurexd.actors.supervisor import ChildSpec, Strategy, Supervisor
 from aurexd.actors.trio_actor import ask
@@ -446,3 +456,30 @@ async def test_a_crash_of_the_persister_loses_only_what_it_crashed_on(tmp_path: 
         status = await r.wait_for(lambda s: s.stored > 0)
         assert status.stored == 13, "what was waiting, by the next incarnation"
     assert in_order(r.path) == [n for n in range(20) if n != 13]
+
+
+async def test_what_the_hub_leaves_is_there_for_the_next_start(tmp_path: Path) -> None:
+    path = tmp_path / "aurexd.db"
+    async with running(path) as r:
+        assert await ask(r.persister, TakeHandover()) is None
+        r.persister.tell(KeepHandover(handover=b"all of it"))
+    async with running(path) as r:
+        assert await ask(r.persister, TakeHandover()) == b"all of it"
+        assert await ask(r.persister, TakeHandover()) is None
+
+
+async def test_a_handover_that_cannot_be_kept_is_said_and_stops_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "aurexd.db"
+    async with running(path) as r:
+        await r.wait_for(lambda status: status.state is StoreState.OK)
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            with structlog.testing.capture_logs() as logs:
+                r.persister.tell(KeepHandover(handover=b"x"))
+                await r.wait_until(lambda: _now(len(logs)), lambda count: count > 0)
+        assert logs[0]["event"] == "handover_lost"
+        assert "locked" in logs[0]["reason"]
+
+
+async def _now(value: int) -> int:
+    return value

@@ -99,13 +99,14 @@ class Running:
 
 @asynccontextmanager
 async def open_stream(
-    port: int, *, receive_buffer_bytes: int | None = None
+    port: int, *, receive_buffer_bytes: int | None = None, subprotocol: str | None = None
 ) -> AsyncIterator[WebSocketConnection]:
-    """A client without a subprotocol. trio-websocket's own `open_websocket` leaks the socket when the server closes."""
+    """A client. trio-websocket's own `open_websocket` leaks the socket when the server closes."""
     sock = trio.socket.socket()
     if receive_buffer_bytes is not None:
         sock.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_RCVBUF, receive_buffer_bytes)
     await sock.connect(("127.0.0.1", port))
     async with trio.SocketStream(sock) as tcp, trio.open_nursery() as nursery:
-        yield await wrap_client_stream(nursery, tcp, f"127.0.0.1:{port}", STREAM)
+        offered = [subprotocol] if subprotocol else None
+        yield await wrap_client_stream(nursery, tcp, f"127.0.0.1:{port}", STREAM, subprotocols=offered)
         nursery.cancel_scope.cancel()

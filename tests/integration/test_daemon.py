@@ -104,6 +104,45 @@ def test_sigterm_says_good_bye_and_stores_what_was_in_flight(tmp_path: Path) -> 
         assert not daemon.events("client_crashed")
 
 
+def test_a_client_resumes_over_a_restart_and_starts_over_after_kill_9(tmp_path: Path) -> None:
+    with Running(tmp_path, TESTGOLD) as daemon:
+        epoch, count = trio.run(partial(listen, daemon))
+        assert daemon.stop() == 0
+        daemon.start()
+        position = {"epoch": epoch, "count": count - 5}
+        epoch_after, messages = trio.run(partial(resume, daemon, position))
+        assert epoch_after == epoch
+        assert [m["update_count"] for m in messages] == list(range(count - 4, count + 46))
+        daemon.kill()
+        daemon.start()
+        epoch_killed, messages = trio.run(partial(resume, daemon, position))
+        assert epoch_killed != epoch
+        assert messages[0]["update_count"] < count, "the counts start over"
+
+
+async def listen(daemon: Running) -> tuple[str, int]:
+    """The epoch, and how far the price came."""
+    async with open_stream(daemon.port) as stream:
+        [welcome] = await read(stream, 1, kind="welcome")
+        return welcome["data"]["epoch"], (await read(stream, 20))[-1]["update_count"]
+
+
+async def resume(daemon: Running, position: dict[str, Any]) -> tuple[str, list[dict[str, Any]]]:
+    """Come back to where one was: the epoch, and the next fifty messages."""
+    channel = "price:TESTGOLD"
+    request = {
+        "type": "subscribe",
+        "id": 1,
+        "data": {"channels": [channel], "resume": {channel: position}},
+    }
+    async with open_stream(daemon.port, subprotocol="aurex.v1.json") as stream:
+        await stream.send_message(json.dumps(request))
+        [answer] = await read(stream, 1, kind="subscribed")
+        here = answer["data"]["channels"][channel]
+        assert here["recovered"] is (here["epoch"] == position["epoch"])
+        return here["epoch"], await read(stream, 50)
+
+
 def test_kill_9_costs_at_most_one_flush_interval(tmp_path: Path) -> None:
     """The stand-in's ticks are numbered by their price, so what is missing can be counted."""
     flush_s, tick_s = 0.5, 0.01

@@ -69,7 +69,10 @@ def golden(name: str) -> str:
                 NOW,
             ),
         ),
-        ("subscribed", compose.subscribed(2, EPOCH, {"price:XAUUSD": 12345, "status:XAUUSD": 3}, NOW)),
+        (
+            "subscribed",
+            compose.subscribed(2, EPOCH, {"price:XAUUSD": (12345, True), "status:XAUUSD": (3, False)}, NOW),
+        ),
         ("unsubscribed", compose.unsubscribed(3, ("status:XAUUSD",), NOW)),
         ("snapshot_sent", compose.snapshot_sent("s-1", EPOCH, {"price:XAUUSD": 12345}, NOW)),
         ("pong", compose.pong(4, NOW)),

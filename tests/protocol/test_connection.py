@@ -18,6 +18,7 @@ from aurexd.protocol.codec import CLIENT_TYPES, JSON, MSGPACK
 from aurexd.protocol.codes import CloseCode, ErrorCode
 from aurexd.protocol.connection import (
     TRANSITIONS,
+    Acknowledge,
     AnyEffect,
     Close,
     Event,
@@ -106,7 +107,8 @@ def test_without_an_id_the_answer_has_none() -> None:
         ("price:xauusd", ErrorCode.UNKNOWN_CHANNEL, "GC, XAUUSD"),
         ("status:XAUUSD:1m", ErrorCode.UNKNOWN_CHANNEL, "GC, XAUUSD"),
         ("candle:XAUUSD:1m", ErrorCode.NOT_AVAILABLE, "candle"),
-        ("alert", ErrorCode.NOT_AVAILABLE, "alert"),
+        ("alert", ErrorCode.FORBIDDEN, "token"),
+        ("alert:XAUUSD", ErrorCode.UNKNOWN_CHANNEL, "'alert'"),
         ("news", ErrorCode.NOT_AVAILABLE, "news"),
         ("sentiment:XAUUSD", ErrorCode.NOT_AVAILABLE, "sentiment"),
         ("signal:XAUUSD", ErrorCode.NOT_AVAILABLE, "signal"),
@@ -160,12 +162,20 @@ def test_resume_is_for_channels_that_are_asked_for() -> None:
 @pytest.mark.parametrize("kind", CLIENT_MESSAGES, ids=tag_of)
 def test_what_this_release_does_not_have_is_refused_and_nothing_else(kind: type[msgspec.Struct]) -> None:
     request = json.loads((GOLDEN / f"{tag_of(kind)}.json").read_text())
-    effects = say(session(), **request)
+    effects = say(SessionProtocol(JSON, SYMBOLS, owner="local"), **request)
     refused = isinstance(effects[0], Reply) and isinstance(effects[0].message, messages.Error)
     assert refused == (kind in messages.LATER)
     if refused:
         error = error_of(effects)
         assert (error.id, error.data.code) == (request["id"], ErrorCode.NOT_AVAILABLE)
+
+
+def test_alerts_are_for_an_owner_only() -> None:
+    ack = {"type": "alert.ack", "id": 1, "data": {"alert_ids": ["a", "b", "a"]}}
+    assert error_of(say(session(), **ack)).data.code == ErrorCode.FORBIDDEN
+    owned = SessionProtocol(JSON, SYMBOLS, owner="local")
+    assert say(owned, **ack) == [Acknowledge(id=1, alert_ids=("a", "b"))]
+    assert isinstance(say(owned, type="subscribe", data={"channels": ["alert"]})[0], Subscribe)
 
 
 def test_a_bad_message_is_answered_and_the_session_goes_on() -> None:

@@ -30,6 +30,7 @@ from aurexd.actors.messages import (
     GetStore,
     GetSymbol,
     GetSymbols,
+    KeepHandover,
     PriceChanged,
     PriceRow,
     SourceStatus,
@@ -37,6 +38,7 @@ from aurexd.actors.messages import (
     StoreState,
     StoreStatus,
     SymbolState,
+    TakeHandover,
 )
 from aurexd.actors.session import Session
 from aurexd.actors.trio_actor import TrioActor, start_actor
@@ -127,6 +129,8 @@ class FakePersister(TrioActor):
                 if self.error is not None:
                     raise self.error
                 return self.rows
+            case KeepHandover() | TakeHandover():
+                return None
         raise AssertionError(message)
 
 
@@ -430,7 +434,14 @@ async def serving(
     heartbeat = heartbeat or Heartbeat()
     with trio.fail_after(SAFETY_S):
         async with trio.open_nursery() as nursery, trio.open_nursery() as served.nursery:
-            served.hub_actor = Hub(heartbeat=heartbeat, clock=served.clock)
+            persister = await start_actor(nursery, served.persister)
+            served.hub_actor = Hub(
+                symbols=frozenset(state.symbol for state in served.states),
+                persister=persister,
+                resume_messages=1000,
+                heartbeat=heartbeat,
+                clock=served.clock,
+            )
             served.hub = await start_actor(nursery, served.hub_actor)
             served.aggregator = await start_actor(nursery, FakeAggregator(served.states))
             websocket = WebSocketServer(
@@ -445,7 +456,7 @@ async def serving(
             api = Api(
                 aggregator=served.aggregator,
                 hub=served.hub,
-                persister=await start_actor(nursery, served.persister),
+                persister=persister,
                 sources=served.source_statuses,
                 lifecycle=served.lifecycle,
                 clock=served.clock,

@@ -15,10 +15,10 @@ import pytest
 import trio
 import trio.testing
 
-from aurexd.outbox import Batch, Update
 from aurexd.protocol import compose
 from aurexd.protocol.codec import JSON
 from aurexd.server.stream import LINGER_S, ClientStream
+from aurexd.update import Batch, Update
 from tests.frames import FrameReader
 from tests.server.conftest import TlsPair
 from tests.server.loopback import START, price_of
@@ -100,7 +100,10 @@ class Publisher:
         batch = Batch(
             [
                 Update(
-                    f"price:S{symbol}", compose.price_update(price_of("1.00", f"S{symbol}"), START, number)
+                    f"price:S{symbol}",
+                    compose.price_update(price_of("1.00", f"S{symbol}"), START, number),
+                    "e",
+                    number,
                 )
                 for number in numbers
                 for symbol in range(symbols)

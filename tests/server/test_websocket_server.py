@@ -864,9 +864,9 @@ async def test_an_update_is_framed_once_however_many_get_it(monkeypatch: pytest.
         framed: list[object] = []
         real = type(JSON_ENCODING).frame
 
-        def frame(self: Any, message: Any) -> bytes:
+        def frame(self: Any, message: Any, position: str | None = None) -> bytes:
             framed.append(message)
-            return real(self, message)
+            return real(self, message, position)
 
         monkeypatch.setattr(type(JSON_ENCODING), "frame", frame)
         await served.publish("1.00")
