@@ -10,7 +10,6 @@ import functools
 import gc
 import random
 import signal
-import ssl
 from typing import Any
 
 import pykka
@@ -29,12 +28,12 @@ from aurexd.backlog import Backlog
 from aurexd.backoff import Backoff
 from aurexd.clock import Clock, SystemClock
 from aurexd.config import Config
-from aurexd.errors import ConfigError, Problem
 from aurexd.selection import Candidate, Selection
 from aurexd.server.admission import Admission
 from aurexd.server.api import Api
 from aurexd.server.http import HttpServer
 from aurexd.server.port import Port, bind
+from aurexd.server.tls import server_tls
 from aurexd.server.websocket import WebSocketServer
 from aurexd.sources import provider_class
 from aurexd.sources.base import Provider, SourceSettings, Subscription
@@ -251,7 +250,7 @@ class Daemon:
         )
         return Port(
             bind(config.listen.address, config.listen.port),
-            tls=server_tls(config),
+            tls=server_tls(config.tls),
             handshake_timeout_s=config.limits.handshake_timeout_s,
             websocket=websocket.serve,
             http=HttpServer(api.app).serve,
@@ -285,29 +284,6 @@ class Daemon:
                     )
                 )
         return statuses
-
-
-def server_tls(config: Config) -> ssl.SSLContext | None:
-    """The context clients are served with, or None for plain connections.
-
-    Raises:
-        ConfigError: the certificate and the key cannot be used together.
-
-    """
-    if not config.tls.certificate:
-        return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    # Over h2, browsers would open their WebSocket inside h2 (RFC 8441), which nobody here speaks.
-    context.set_alpn_protocols(["http/1.1"])
-    try:
-        context.load_cert_chain(config.tls.certificate, config.tls.private_key)
-    except (OSError, ssl.SSLError) as error:
-        problem = Problem(
-            "tls", f"the certificate and the key cannot be used: {error}", "check that they belong together"
-        )
-        raise ConfigError([problem]) from error
-    return context
 
 
 async def run_daemon(config: Config) -> None:
