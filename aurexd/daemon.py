@@ -35,6 +35,7 @@ from aurexd.server.http import HttpServer
 from aurexd.server.port import Port, bind
 from aurexd.server.tls import server_tls
 from aurexd.server.websocket import WebSocketServer
+from aurexd.settings import Settings
 from aurexd.sources import provider_class
 from aurexd.sources.base import Provider, SourceSettings, Subscription
 
@@ -65,6 +66,7 @@ class Daemon:
         self._rng = rng or random.Random()
         self._started_at = trio.current_time()
         self._stop = trio.Event()
+        self.settings = Settings(config)
         self.phase = "starting"
         self._providers = [
             provider_class(settings.type)(settings, update_interval_s=config.realtime.update_interval_s)
@@ -122,8 +124,7 @@ class Daemon:
                     lambda: Hub(
                         symbols=frozenset(config.symbols),
                         persister=self._storage.address("persister"),
-                        resume_messages=config.realtime.resume_messages,
-                        heartbeat=config.heartbeat,
+                        settings=self.settings,
                         clock=clock,
                     ),
                 ),
@@ -235,9 +236,8 @@ class Daemon:
             hub=hub,
             symbols=frozenset(config.symbols),
             default_symbols=config.default_symbols,
-            admission=Admission(config.limits),
-            limits=config.limits,
-            heartbeat=config.heartbeat,
+            admission=Admission(self.settings),
+            settings=self.settings,
             clock=self._clock,
         )
         api = Api(
@@ -251,7 +251,7 @@ class Daemon:
         return Port(
             bind(config.listen.address, config.listen.port),
             tls=server_tls(config.tls),
-            handshake_timeout_s=config.limits.handshake_timeout_s,
+            settings=self.settings,
             websocket=websocket.serve,
             http=HttpServer(api.app).serve,
         )

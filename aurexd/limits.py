@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from ipaddress import IPv6Address, ip_address
 
@@ -9,27 +10,28 @@ import msgspec
 
 
 class TokenBucket(msgspec.Struct):
-    """A rate limit that allows short bursts: `rate` tokens a second trickle in, at most `burst` are kept."""
+    """A rate limit that allows short bursts: `rate` tokens a second trickle in, at most `burst` are kept.
 
-    rate: float
-    burst: float
+    It keeps neither of the two, so that another rate holds from the next token on.
+    """
+
     tokens: float
     updated: float
     """Time of the last look, in seconds of the caller's clock."""
 
     @classmethod
-    def full(cls, rate: float, burst: float, now: float) -> TokenBucket:
-        """A bucket with its whole burst to spend."""
-        return cls(rate, burst, burst, now)
+    def full(cls, now: float) -> TokenBucket:
+        """A bucket with its whole burst to spend, however large that is."""
+        return cls(math.inf, now)
 
-    def take(self, now: float) -> float:
+    def take(self, now: float, *, rate: float, burst: float) -> float:
         """Spend one token: 0.0, or the seconds until there is one (and nothing is spent)."""
-        self.tokens = min(self.burst, self.tokens + (now - self.updated) * self.rate)
+        self.tokens = min(burst, self.tokens + (now - self.updated) * rate)
         self.updated = now
         if self.tokens >= 1.0:
             self.tokens -= 1.0
             return 0.0
-        return (1.0 - self.tokens) / self.rate
+        return (1.0 - self.tokens) / rate
 
 
 def address_group(address: str) -> str:

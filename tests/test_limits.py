@@ -11,20 +11,27 @@ from aurexd.limits import SessionCounts, TokenBucket, address_group
 def test_no_stretch_of_time_lets_more_through_than_rate_and_burst(
     gaps: list[float], rate: float, burst: int
 ) -> None:
-    bucket = TokenBucket.full(rate, burst, 0.0)
+    bucket = TokenBucket.full(0.0)
     now, passed = 0.0, 0
     for gap in gaps:
         now += gap
-        passed += bucket.take(now) == 0.0
+        passed += bucket.take(now, rate=rate, burst=burst) == 0.0
     assert passed <= burst + now * rate + 1e-6
 
 
 def test_a_refusal_says_when_to_come_back() -> None:
-    bucket = TokenBucket.full(2, 1, 0.0)
-    assert bucket.take(0.0) == 0.0
-    wait = bucket.take(0.0)
+    bucket = TokenBucket.full(0.0)
+    assert bucket.take(0.0, rate=2, burst=1) == 0.0
+    wait = bucket.take(0.0, rate=2, burst=1)
     assert wait == 0.5
-    assert bucket.take(wait) == 0.0
+    assert bucket.take(wait, rate=2, burst=1) == 0.0
+
+
+def test_another_rate_holds_from_the_next_token_on() -> None:
+    bucket = TokenBucket.full(0.0)
+    assert [bucket.take(0.0, rate=10, burst=20) for _ in range(5)] == [0.0] * 5
+    assert [bucket.take(0.0, rate=1, burst=2) == 0.0 for _ in range(3)] == [True, True, False]
+    assert [bucket.take(1.0, rate=10, burst=20) == 0.0 for _ in range(11)] == [True] * 10 + [False]
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,7 @@ LAYERS = [
     {"aurexd.protocol"},
     {"aurexd.update", "aurexd.mailbox", "aurexd.rings", "aurexd.outbox", "aurexd.sources"},
     {"aurexd.config", "aurexd.log"},
+    {"aurexd.settings"},
     {"aurexd.store", "aurexd.backlog", "aurexd.actors"},
     {"aurexd.server"},
     {"aurexd.daemon"},

@@ -8,6 +8,7 @@ hole nor a repeat. What it knows when it stops in order it leaves to the hub of 
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections import defaultdict
 from typing import Any
@@ -36,7 +37,6 @@ from aurexd.actors.messages import (
 from aurexd.actors.session import Audience, Session
 from aurexd.actors.trio_actor import TrioActor, ask, tell_when_room
 from aurexd.clock import Clock
-from aurexd.config.model import Heartbeat
 from aurexd.errors import StoreError
 from aurexd.mailbox import Mailbox
 from aurexd.market import Price, Quality, format_time
@@ -44,6 +44,7 @@ from aurexd.protocol import compose
 from aurexd.protocol.codes import CloseCode
 from aurexd.protocol.messages import Alert, ChannelMessage, PriceUpdate, Status
 from aurexd.rings import KeptRings, Rings
+from aurexd.settings import Settings
 from aurexd.update import Batch, Update
 
 log = structlog.get_logger(__name__)
@@ -86,18 +87,15 @@ class Hub(TrioActor):
         *,
         symbols: frozenset[str],
         persister: pykka.ActorRef[Any],
-        resume_messages: int,
-        heartbeat: Heartbeat,
+        settings: Settings,
         clock: Clock,
     ) -> None:
-        """`resume_messages`: how many of each channel's messages are kept for who comes back."""
         super().__init__()
         self._symbols = symbols
         self._persister = persister
-        self._resume_messages = resume_messages
-        self._heartbeat = heartbeat
+        self._settings = settings
         self._clock = clock
-        self._rings = Rings(secrets.token_hex(8), resume_messages)
+        self._rings = Rings(secrets.token_hex(8), settings.realtime.resume_messages)
         self._mail: defaultdict[str, Mailbox] = defaultdict(Mailbox)
         self._prices: dict[str, Price] = {}
         self._due: list[Update] = []
@@ -105,8 +103,10 @@ class Hub(TrioActor):
         self._connections = 0
         self._messages_sent = 0
         self._beats = 0
-        quickest_s = min(heartbeat.ping_interval_s, heartbeat.pong_timeout_s)
-        self._patrol_beats = max(1, min(PATROL_BEATS, int(quickest_s / (2 * BEAT_S))))
+        self._silence_s = math.inf
+        """The shortest silence that any session here was promised."""
+        self._patrol_beats = PATROL_BEATS
+        self._keep_pace()
 
     @property
     def epoch(self) -> str:
@@ -357,7 +357,7 @@ class Hub(TrioActor):
         except msgspec.MsgspecError:  # by another version of aurexd
             log.warning("handover_unreadable", consequence="clients that come back start over")
             return
-        self._rings = Rings.restore(handover.rings, self._resume_messages, self._is_served)
+        self._rings = Rings.restore(handover.rings, self._settings.realtime.resume_messages, self._is_served)
         for owner, messages in handover.mail.items():
             for message in messages:
                 self._mail[owner].put(message)
@@ -373,16 +373,17 @@ class Hub(TrioActor):
 
     async def _beat(self) -> None:
         while True:
-            await trio.sleep(min(BEAT_S, self._heartbeat.silence_s))
+            await trio.sleep(min(BEAT_S, self._silence_s))
             await tell_when_room(self.actor_ref, Beat())
 
     async def _see_to_sessions(self) -> None:
         """Tell silent lines that they are alive, ping quiet clients, and end those that do not answer."""
+        self._keep_pace()
         now = trio.current_time()
         turn, turns = self._beats % self._patrol_beats, self._patrol_beats
         self._beats += 1
         for audience in list(self._audiences.values()):
-            if now - audience.last_sent >= self._heartbeat.silence_s:
+            if now - audience.last_sent >= self._silence_s:
                 await self._break_silence(audience, now)
             patrol = audience.sessions[turn::turns]
             for start in range(0, len(patrol), SLICE):
@@ -390,11 +391,19 @@ class Hub(TrioActor):
                     session.check_alive(now)
                 await trio.lowlevel.checkpoint()
 
+    def _keep_pace(self) -> None:
+        """Look as often as the shortest times ask for that ever held here: sessions keep what they were promised."""
+        heartbeat = self._settings.heartbeat
+        self._silence_s = min(self._silence_s, heartbeat.silence_s)
+        quickest_s = min(heartbeat.ping_interval_s, heartbeat.pong_timeout_s)
+        self._patrol_beats = max(1, min(self._patrol_beats, int(quickest_s / (2 * BEAT_S))))
+
     async def _break_silence(self, audience: Audience, now: float) -> None:
         frame = audience.encoding.frame(compose.heartbeat(self._clock.now()))
         for start in range(0, len(audience.sessions), SLICE):
             for session in audience.sessions[start : start + SLICE]:
-                if not session.backlogged and now - session.last_sent >= self._heartbeat.silence_s:
+                last_sent = max(audience.last_sent, session.last_sent)
+                if not session.backlogged and now - last_sent >= session.silence_s:
                     session.send_frame(frame)
             await trio.lowlevel.checkpoint()
 

@@ -18,7 +18,6 @@ from aurexd import __version__
 from aurexd.actors import messages as internal
 from aurexd.actors.trio_actor import tell_when_room
 from aurexd.clock import Clock
-from aurexd.config.model import Heartbeat, Limits
 from aurexd.limits import TokenBucket
 from aurexd.protocol import compose
 from aurexd.protocol.codec import Encoding, ping_frame
@@ -35,6 +34,7 @@ from aurexd.protocol.connection import (
 )
 from aurexd.protocol.data import MAX_CHANNELS, HeartbeatData, LimitsData
 from aurexd.protocol.messages import ServerMessage
+from aurexd.settings import Settings
 from aurexd.update import Batch, Update
 
 log = structlog.get_logger(__name__)
@@ -109,19 +109,23 @@ class Audience:
 
 
 class Session:
-    """One streaming client."""
+    """One streaming client.
+
+    New limits hold for it at once. Of the heartbeat it goes on giving what its `welcome` promised: a client that counts
+    on a sign of life every five seconds would else take the line for dead.
+    """
 
     __slots__ = (
         "_bucket",
         "_clock",
         "_close",
-        "_heartbeat",
         "_hub",
-        "_limits",
         "_line",
         "_offences",
         "_pinged_at",
+        "_promised",
         "_protocol",
+        "_settings",
         "closing",
         "encoding",
         "greeted",
@@ -139,8 +143,7 @@ class Session:
         *,
         hub: pykka.ActorRef[Any],
         close: Callable[[CloseCode], None],
-        limits: Limits,
-        heartbeat: Heartbeat,
+        settings: Settings,
         clock: Clock,
     ) -> None:
         """`close` starts the closing handshake and returns at once."""
@@ -158,11 +161,10 @@ class Session:
         self._protocol = protocol
         self._hub = hub
         self._close = close
-        rate = limits.max_messages_per_second
-        self._bucket = TokenBucket.full(rate, max(1.0, rate * BURST_SECONDS), trio.current_time())
+        self._bucket = TokenBucket.full(trio.current_time())
         self._offences = 0
-        self._limits = limits
-        self._heartbeat = heartbeat
+        self._settings = settings
+        self._promised = settings.heartbeat
         self._pinged_at = -math.inf
         self._clock = clock
 
@@ -172,7 +174,9 @@ class Session:
         """Act on one message of the client, or answer what is wrong with it."""
         if self._protocol.state is not State.OPEN:
             return  # it was said while we were closing
-        wait_s = self._bucket.take(trio.current_time())
+        rate = self._settings.limits.max_messages_per_second
+        burst = max(1.0, rate * BURST_SECONDS)
+        wait_s = self._bucket.take(trio.current_time(), rate=rate, burst=burst)
         if wait_s > 0.0:
             self._offences += 1
             if self._offences > OFFENCES:
@@ -181,14 +185,14 @@ class Session:
             self.send(
                 compose.error(
                     ErrorCode.RATE_LIMITED,
-                    f"more than {self._bucket.rate:g} messages a second; this one was not acted on",
+                    f"more than {rate:g} messages a second; this one was not acted on",
                     self._clock.now(),
                     request_id=self.encoding.request_id(payload),
                     retry_after_ms=int(wait_s * 1000) + 1,
                 )
             )
             return
-        if self._bucket.tokens >= self._bucket.burst - 1.0:
+        if self._bucket.tokens >= burst - 1.0:
             self._offences = 0
         for effect in self._protocol.receive(payload, self._clock.now()):
             match effect:
@@ -233,7 +237,7 @@ class Session:
     def greet(self, epoch: str) -> None:
         """The first message: what this client may rely on."""
         self.greeted.set()
-        limits, heartbeat = self._limits, self._heartbeat
+        limits, heartbeat = self._settings.limits, self._promised
         self.send(
             compose.welcome(
                 self.id,
@@ -284,20 +288,26 @@ class Session:
         self._check_queue()
 
     def _check_queue(self) -> None:
-        if self._line.lossless_bytes > self._limits.send_queue_bytes:
+        if self._line.lossless_bytes > self._settings.limits.send_queue_bytes:
             self.close(CloseCode.SLOW_CONSUMER)
 
     def drop_channel(self, channel: str) -> int:
         """Nothing more of this channel's backlog is to follow: how many messages that was."""
         return self._line.drop_channel(channel)
 
+    @property
+    def silence_s(self) -> float:
+        """After so many seconds without a message it is owed a `heartbeat`."""
+        return min(self._promised.silence_s, self._settings.heartbeat.silence_s)
+
     def check_alive(self, now: float) -> None:
         """Ping a client that was silent for too long; close one that left the ping unanswered."""
+        promised, heartbeat = self._promised, self._settings.heartbeat
         if self._pinged_at <= self._line.last_received:
-            if now - self._line.last_received >= self._heartbeat.ping_interval_s:
+            if now - self._line.last_received >= min(promised.ping_interval_s, heartbeat.ping_interval_s):
                 self._pinged_at = now
                 self._line.send_frame(ping_frame())
-        elif now - self._pinged_at >= self._heartbeat.pong_timeout_s:
+        elif now - self._pinged_at >= max(promised.pong_timeout_s, heartbeat.pong_timeout_s):
             self.close(CloseCode.HEARTBEAT_TIMEOUT)
 
     def close(self, code: CloseCode) -> None:

@@ -10,10 +10,10 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from aurexd.config.model import Limits
 from aurexd.limits import SessionCounts, address_group
 from aurexd.protocol.codes import CloseCode
 from aurexd.server.request import Request
+from aurexd.settings import Settings
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -24,15 +24,15 @@ class Refusal(msgspec.Struct, frozen=True):
 
 
 class Admission:
-    """Decides about each client, and knows who is there."""
+    """Decides about each client, and knows who is there. Whoever is in stays in, also when a limit is lowered."""
 
-    def __init__(self, limits: Limits) -> None:
-        self._limits = limits
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
         self._counts = SessionCounts()
 
     def refusal(self, request: Request) -> Refusal | None:
         """None, or why this client may not enter now."""
-        limits = self._limits
+        limits = self._settings.limits
         if request.origin is not None and not self._is_allowed(request.origin, request.host):
             return Refusal(CloseCode.FORBIDDEN, f"pages from {request.origin[:100]} may not connect here")
         if limits.max_connections and self._counts.total >= limits.max_connections:
@@ -48,7 +48,7 @@ class Admission:
 
     def _is_allowed(self, origin: str, host: str) -> bool:
         """A page may connect to where it came from, and from where the configuration allows."""
-        if origin in self._limits.allowed_origins:
+        if origin in self._settings.limits.allowed_origins:
             return True
         try:
             return urlsplit(origin).netloc == host != ""

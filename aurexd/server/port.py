@@ -18,6 +18,7 @@ import trio
 from aurexd.errors import ListenError
 from aurexd.server.request import Request, read_request
 from aurexd.server.stream import ClientStream
+from aurexd.settings import Settings
 
 log = structlog.get_logger(__name__)
 
@@ -114,13 +115,14 @@ class Port:
         listeners: list[socket.socket],
         *,
         tls: ssl.SSLContext | None,
-        handshake_timeout_s: float,
+        settings: Settings,
         websocket: ServeWebSocket,
         http: ServeHttp,
     ) -> None:
+        self.tls = tls
+        """May be replaced: who connects from then on is served with the new one."""
         self._listeners = listeners
-        self._tls = tls
-        self._handshake_timeout_s = handshake_timeout_s
+        self._settings = settings
         self._websocket = websocket
         self._http = http
         self._accepting = trio.CancelScope()
@@ -172,10 +174,10 @@ class Port:
 
     async def _serve_client(self, client: socket.socket, address: str) -> None:
         """One connection, from accept to close: the crash barrier between a client and the daemon."""
-        stream = ClientStream(client, address, self._tls)
+        stream = ClientStream(client, address, self.tls)
         opened = False
         try:
-            with trio.move_on_after(self._handshake_timeout_s):
+            with trio.move_on_after(self._settings.limits.handshake_timeout_s):
                 await stream.handshake()
                 request = await read_request(stream)
                 opened = True

@@ -23,7 +23,6 @@ from aurexd.actors.messages import SessionClosed, SessionOpened
 from aurexd.actors.session import Session
 from aurexd.actors.trio_actor import tell_when_room
 from aurexd.clock import Clock
-from aurexd.config.model import Heartbeat, Limits
 from aurexd.protocol import compose
 from aurexd.protocol.codec import Encoding, negotiate
 from aurexd.protocol.codes import CloseCode, ErrorCode, close_reason
@@ -31,6 +30,7 @@ from aurexd.protocol.connection import SessionProtocol
 from aurexd.server.admission import Admission, Refusal
 from aurexd.server.request import Request
 from aurexd.server.stream import ClientStream
+from aurexd.settings import Settings
 
 log = structlog.get_logger(__name__)
 
@@ -74,8 +74,7 @@ class WebSocketServer:
         symbols: frozenset[str],
         default_symbols: tuple[str, ...],
         admission: Admission,
-        limits: Limits,
-        heartbeat: Heartbeat,
+        settings: Settings,
         clock: Clock,
     ) -> None:
         """`default_symbols`: what a client that offers no subprotocol is subscribed to at once."""
@@ -84,8 +83,7 @@ class WebSocketServer:
         self._default_channels = frozenset(
             f"{kind}:{symbol}" for symbol in default_symbols for kind in ("price", "status")
         )
-        self._limits = limits
-        self._heartbeat = heartbeat
+        self._settings = settings
         self._clock = clock
         self._admission = admission
 
@@ -126,8 +124,8 @@ class WebSocketServer:
     ) -> _Connection | None:
         """The connection, open; None when the handshake failed, which the client was told."""
         encoding, subprotocol = negotiate(request.subprotocols)
-        connection = _Connection(stream, self._limits.max_message_bytes)
-        with trio.move_on_after(self._limits.handshake_timeout_s) as handshake:
+        connection = _Connection(stream, self._settings)
+        with trio.move_on_after(self._settings.limits.handshake_timeout_s) as handshake:
             nursery.start_soon(connection.read, handshake)
             await connection.accept(subprotocol)
             stream.start_session(nursery, encoding)
@@ -156,13 +154,12 @@ class WebSocketServer:
             encoding,
             hub=self._hub,
             close=lambda code: nursery.start_soon(close, code),
-            limits=self._limits,
-            heartbeat=self._heartbeat,
+            settings=self._settings,
             clock=self._clock,
         )
         try:
             await tell_when_room(self._hub, SessionOpened(session=session, channels=channels))
-            with trio.move_on_after(self._limits.handshake_timeout_s):
+            with trio.move_on_after(self._settings.limits.handshake_timeout_s):
                 await session.greeted.wait()
             if not session.greeted.is_set():  # the hub stopped, and never read it
                 session.close(CloseCode.GOING_AWAY)
@@ -222,9 +219,10 @@ def _owner(request: Request) -> str | None:
 class _Connection(trio_websocket.WebSocketConnection):
     """trio-websocket's connection, where it fits this daemon."""
 
-    def __init__(self, stream: ClientStream, max_message_bytes: int) -> None:
-        super().__init__(stream, WSConnection(ConnectionType.SERVER), max_message_size=max_message_bytes)
+    def __init__(self, stream: ClientStream, settings: Settings) -> None:
+        super().__init__(stream, WSConnection(ConnectionType.SERVER))
         self._client_stream = stream
+        self._settings = settings
 
     async def read(self, handshake: trio.CancelScope) -> None:
         """Read until the end; that is the end of the handshake, too, for which the library would wait on."""
@@ -253,6 +251,7 @@ class _Connection(trio_websocket.WebSocketConnection):
         await super()._handle_close_connection_event(event)
 
     async def _handle_message_event(self, event: events.BytesMessage | events.TextMessage) -> None:
+        self._max_message_size = self._settings.limits.max_message_bytes
         # The library counts characters, and lets a message have any number of empty fragments.
         size = len(event.data.encode() if isinstance(event.data, str) else event.data)
         self._message_size += max(1, size) - len(event.data)

@@ -10,11 +10,12 @@ import trio
 
 from aurexd.actors.session import Session
 from aurexd.clock import Clock
-from aurexd.config.model import Heartbeat, Limits
+from aurexd.config.model import Config
 from aurexd.outbox import Outbox
 from aurexd.protocol.codec import JSON, Encoding
 from aurexd.protocol.codes import CloseCode
 from aurexd.protocol.connection import SessionProtocol
+from aurexd.settings import Settings
 from aurexd.update import Batch, Update
 from tests.frames import FrameReader
 
@@ -103,8 +104,7 @@ class FakeClient:
         *,
         encoding: Encoding = JSON,
         channels: frozenset[str] = frozenset(),
-        limits: Limits | None = None,
-        heartbeat: Heartbeat | None = None,
+        settings: Settings | None = None,
         owner: str | None = None,
     ) -> None:
         self.line = FakeLine(encoding)
@@ -117,8 +117,7 @@ class FakeClient:
             encoding,
             hub=hub,
             close=self.closed.append,
-            limits=limits or Limits(),
-            heartbeat=heartbeat or Heartbeat(),
+            settings=settings or Settings(Config()),
             clock=clock,
         )
 

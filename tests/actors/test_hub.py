@@ -34,11 +34,12 @@ from aurexd.actors.messages import (
 )
 from aurexd.actors.trio_actor import TrioActor, ask, start_actor
 from aurexd.clock import LoopClock
-from aurexd.config.model import Heartbeat, Limits
+from aurexd.config.model import Config, Heartbeat, Limits, Realtime
 from aurexd.market import SECOND_US, EpochUs, Instrument, Price, Quality
 from aurexd.protocol.codec import JSON, MSGPACK
 from aurexd.protocol.codes import CloseCode
 from aurexd.protocol.data import Position
+from aurexd.settings import Settings
 from tests.actors.lines import SYMBOLS, FakeClient
 from tests.updates import alert
 
@@ -104,19 +105,18 @@ class House:
     ref: Any
     nursery: trio.Nursery
 
-    def __init__(self, heartbeat: Heartbeat | None, resume_messages: int) -> None:
+    def __init__(self, heartbeat: Heartbeat, resume_messages: int) -> None:
         self.clock = LoopClock(START)
-        self.heartbeat = heartbeat or Heartbeat()
+        realtime = Realtime(resume_messages=resume_messages)
+        self.settings = Settings(Config(heartbeat=heartbeat, realtime=realtime))
         self.persister = FakePersister()
-        self._resume_messages = resume_messages
 
     async def start(self, nursery: trio.Nursery) -> None:
         """Start a hub; it takes over from the one before if that stopped in order."""
         self.hub = Hub(
             symbols=SYMBOLS,
             persister=self.persister.actor_ref,
-            resume_messages=self._resume_messages,
-            heartbeat=self.heartbeat,
+            settings=self.settings,
             clock=self.clock,
         )
         self.ref = await start_actor(nursery, self.hub)
@@ -129,9 +129,7 @@ class House:
 
     async def open(self, *channels: str, **how: Any) -> FakeClient:
         """A session that has read what it is told at first."""
-        client = FakeClient(
-            self.ref, self.clock, channels=frozenset(channels), heartbeat=self.heartbeat, **how
-        )
+        client = FakeClient(self.ref, self.clock, channels=frozenset(channels), settings=self.settings, **how)
         await self.tell(SessionOpened(session=client.session, channels=client.channels))
         client.line.take()
         return client
@@ -142,7 +140,7 @@ class House:
 
 @contextlib.asynccontextmanager
 async def opened(heartbeat: Heartbeat | None = None, resume_messages: int = 100) -> AsyncIterator[House]:
-    house = House(heartbeat, resume_messages)
+    house = House(heartbeat or Heartbeat(), resume_messages)
     with trio.fail_after(3600):
         async with trio.open_nursery() as nursery:
             await start_actor(nursery, house.persister)
@@ -510,7 +508,8 @@ def test_a_client_that_counts_never_misses_anything_unnoticed(seed: int) -> None
 async def test_a_client_that_lets_answers_pile_up_is_closed(autojump_clock: object) -> None:
     async with opened() as house:
         await house.tell(price("1.00"))
-        client = await house.open(PRICE, limits=Limits(send_queue_bytes=2048))
+        house.settings.replace(Config(limits=Limits(send_queue_bytes=2048)))
+        client = await house.open(PRICE)
         client.line.full = True
         for _ in range(100):
             await house.tell(price("2.00"))
@@ -565,6 +564,29 @@ async def test_no_line_is_silent_for_three_times_the_time_it_may_be(
                 assert trio.current_time() - last[client] < 3 * silence_s
 
 
+async def test_a_shorter_silence_holds_for_all_and_a_longer_one_for_those_who_come_then(
+    autojump_clock: object,
+) -> None:
+    """Whoever was told `silence_s` holds a line for dead that is silent for three times that."""
+    async with opened(Heartbeat(silence_s=5)) as house:
+        first = await house.open(PRICE)
+        house.settings.replace(Config(heartbeat=Heartbeat(silence_s=30)))
+        second = await house.open(PRICE)
+        for _ in range(61):
+            await trio.sleep(1)
+            first.hear()
+            second.hear()
+        assert kinds(first.line.take()) == ["heartbeat"] * 12
+        assert kinds(second.line.take()) == ["heartbeat"] * 2
+        house.settings.replace(Config(heartbeat=Heartbeat(silence_s=1)))
+        for _ in range(20):
+            await trio.sleep(1)
+            first.hear()
+            second.hear()
+        assert len(first.line.take()) >= 15
+        assert len(second.line.take()) >= 15
+
+
 async def test_a_line_that_is_full_gets_no_heartbeats(autojump_clock: object) -> None:
     async with opened(Heartbeat(silence_s=5)) as house:
         client = await house.open(PRICE)
@@ -603,6 +625,14 @@ async def test_a_dead_client_is_pinged_once_and_closed(autojump_clock: object) -
         assert client.closed == [CloseCode.HEARTBEAT_TIMEOUT]
         assert len(client.line.reader.controls) == 1
         assert other.closed == []
+
+
+async def test_a_heartbeat_that_becomes_shorter_finds_the_dead_in_time(autojump_clock: object) -> None:
+    async with opened(Heartbeat(ping_interval_s=20, pong_timeout_s=10)) as house:
+        house.settings.replace(Config(heartbeat=Heartbeat(ping_interval_s=2, pong_timeout_s=2)))
+        client = await house.open(PRICE)
+        await trio.sleep(7.5)
+        assert client.closed == [CloseCode.HEARTBEAT_TIMEOUT]
 
 
 async def test_nobody_is_dead_who_was_not_pinged(autojump_clock: trio.testing.MockClock) -> None:
@@ -715,7 +745,7 @@ async def test_a_channel_that_the_session_has_already_is_not_sent_twice(autojump
 async def test_a_slow_client_that_comes_back_is_not_closed_for_what_it_missed(autojump_clock: object) -> None:
     async with opened() as house:
         await house.tell(*(price(f"{n}.00") for n in range(1, 91)))
-        client = await house.open(limits=Limits(send_queue_bytes=1024))
+        client = await house.open(settings=Settings(Config(limits=Limits(send_queue_bytes=1024))))
         client.line.full = True
         await house.tell(
             Subscribe(
@@ -846,7 +876,9 @@ async def test_who_comes_back_gets_each_unacknowledged_alert_once(autojump_clock
 
 async def test_alerts_wait_for_a_slow_client_up_to_its_bound(autojump_clock: object) -> None:
     async with opened() as house:
-        client = await house.open("alert:local", owner="local", limits=Limits(send_queue_bytes=4096))
+        client = await house.open(
+            "alert:local", owner="local", settings=Settings(Config(limits=Limits(send_queue_bytes=4096)))
+        )
         client.line.full = True
         for n in range(20):
             await house.tell(fired(f"a{n}"))

@@ -15,10 +15,11 @@ from aurexd.actors.messages import SendSnapshot, Subscribe, Unsubscribe
 from aurexd.actors.session import BURST_SECONDS, OFFENCES
 from aurexd.actors.trio_actor import start_actor
 from aurexd.clock import LoopClock
-from aurexd.config.model import Heartbeat, Limits
+from aurexd.config.model import Config, Heartbeat, Limits
 from aurexd.market import SECOND_US, EpochUs
 from aurexd.protocol.codec import JSON, MSGPACK, Encoding, ping_frame
 from aurexd.protocol.codes import CloseCode
+from aurexd.settings import Settings
 from tests.actors.lines import FakeClient
 from tests.actors.probe import Probe
 
@@ -44,13 +45,17 @@ class Room:
 
 
 @contextlib.asynccontextmanager
-async def room(encoding: Encoding = JSON, **limits: Any) -> AsyncIterator[Room]:
+async def room(
+    encoding: Encoding = JSON, settings: Settings | None = None, **limits: Any
+) -> AsyncIterator[Room]:
+    """`limits` of the configuration, or `settings` to be changed later."""
+    settings = settings or Settings(Config(limits=Limits(**limits)))
     told: list[object] = []
     with trio.fail_after(3600):
         async with trio.open_nursery() as nursery:
             hub = await start_actor(nursery, Probe(told))
             clock = LoopClock(EpochUs(1_761_566_400 * SECOND_US))
-            yield Room(FakeClient(hub, clock, encoding=encoding, limits=Limits(**limits)), told)
+            yield Room(FakeClient(hub, clock, encoding=encoding, settings=settings), told)
             nursery.cancel_scope.cancel()
 
 
@@ -128,6 +133,21 @@ async def test_whoever_waits_as_long_as_he_is_told_is_never_closed(autojump_cloc
             assert await r.is_heard()
             await trio.sleep(BURST_SECONDS)
         assert r.client.closed == []
+
+
+async def test_another_rate_holds_from_the_next_message_on(autojump_clock: object) -> None:
+    settings = Settings(Config(limits=Limits(max_messages_per_second=1)))
+    async with room(settings=settings) as r:
+        while await r.is_heard():
+            pass
+        settings.replace(Config(limits=Limits(max_messages_per_second=10)))
+        await trio.sleep(1)
+        assert [await r.is_heard() for _ in range(11)] == [True] * 10 + [False]
+        settings.replace(Config(limits=Limits(max_messages_per_second=1)))
+        await trio.sleep(10)
+        assert [await r.is_heard() for _ in range(3)] == [True, True, False]
+        (error,) = await r.say(PING)
+        assert error["data"]["message"].startswith("more than 1 messages a second")
 
 
 @pytest.mark.parametrize("times_the_rate", [2, 5, 100])
@@ -209,4 +229,33 @@ async def test_a_ping_goes_out_once_per_silence(autojump_clock: object) -> None:
             await trio.sleep(25)
         assert r.client.closed == []
         session.check_alive(heard + 30)
+        assert r.client.closed == [CloseCode.HEARTBEAT_TIMEOUT]
+
+
+@pytest.mark.parametrize(
+    ("now", "ping_at", "closed_after"),
+    [
+        (Heartbeat(ping_interval_s=5, pong_timeout_s=2), 5, 10),
+        (Heartbeat(ping_interval_s=60, pong_timeout_s=30), 20, 30),
+    ],
+    ids=["shorter", "longer"],
+)
+async def test_a_session_keeps_what_its_welcome_promised_when_the_heartbeat_changes(
+    autojump_clock: object, now: Heartbeat, ping_at: float, closed_after: float
+) -> None:
+    """Pinged sooner it may be, but never later, and it has its time to answer."""
+    settings = Settings(Config(heartbeat=Heartbeat(ping_interval_s=20, pong_timeout_s=10)))
+    async with room(settings=settings) as r:
+        session, line = r.client.session, r.client.line
+        sent: list[bytes] = []
+        line.send_frame = sent.append  # type: ignore[method-assign, assignment]
+        settings.replace(Config(heartbeat=now))
+        heard = trio.current_time()
+        session.check_alive(heard + ping_at - 0.1)
+        assert sent == []
+        session.check_alive(heard + ping_at)
+        assert sent == [ping_frame()]
+        session.check_alive(heard + ping_at + closed_after - 0.1)
+        assert r.client.closed == []
+        session.check_alive(heard + ping_at + closed_after)
         assert r.client.closed == [CloseCode.HEARTBEAT_TIMEOUT]

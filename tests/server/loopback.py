@@ -43,7 +43,7 @@ from aurexd.actors.messages import (
 from aurexd.actors.session import Session
 from aurexd.actors.trio_actor import TrioActor, start_actor
 from aurexd.clock import LoopClock
-from aurexd.config.model import Heartbeat, Limits
+from aurexd.config.model import Config, Heartbeat, Limits
 from aurexd.market import SECOND_US, EpochUs, Instrument, Price, Quality
 from aurexd.protocol import codec
 from aurexd.server.admission import Admission
@@ -51,6 +51,7 @@ from aurexd.server.api import Api
 from aurexd.server.http import HttpServer
 from aurexd.server.port import Port, bind
 from aurexd.server.websocket import WebSocketServer
+from aurexd.settings import Settings
 from tests.frames import FrameReader
 
 START = EpochUs(1_761_566_400 * SECOND_US)
@@ -300,7 +301,8 @@ class Answer(NamedTuple):
 class Served:
     """The parts, and ways to reach them."""
 
-    def __init__(self) -> None:
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
         self.clock = LoopClock(START)
         self.states = [
             SymbolState(
@@ -428,18 +430,16 @@ async def serving(
     known: bool = True,
 ) -> AsyncIterator[Served]:
     """Serve until the context ends, which cuts every connection. `known`: there is a status."""
-    served = Served()
+    settings = Settings(Config(limits=limits or Limits(), heartbeat=heartbeat or Heartbeat()))
+    served = Served(settings)
     served.client_tls = client_tls
-    limits = limits or Limits()
-    heartbeat = heartbeat or Heartbeat()
     with trio.fail_after(SAFETY_S):
         async with trio.open_nursery() as nursery, trio.open_nursery() as served.nursery:
             persister = await start_actor(nursery, served.persister)
             served.hub_actor = Hub(
                 symbols=frozenset(state.symbol for state in served.states),
                 persister=persister,
-                resume_messages=1000,
-                heartbeat=heartbeat,
+                settings=settings,
                 clock=served.clock,
             )
             served.hub = await start_actor(nursery, served.hub_actor)
@@ -448,9 +448,8 @@ async def serving(
                 hub=served.hub,
                 symbols=frozenset(state.symbol for state in served.states),
                 default_symbols=("XAUUSD",),
-                admission=Admission(limits),
-                limits=limits,
-                heartbeat=heartbeat,
+                admission=Admission(settings),
+                settings=settings,
                 clock=served.clock,
             )
             api = Api(
@@ -465,7 +464,7 @@ async def serving(
             served.port = Port(
                 bind(address, 0),
                 tls=server_tls,
-                handshake_timeout_s=limits.handshake_timeout_s,
+                settings=settings,
                 websocket=websocket.serve,
                 http=HttpServer(api.app).serve,
             )

@@ -7,21 +7,27 @@ import errno
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import structlog.testing
 import trio
 import trio.testing
+import trustme
 
+from aurexd.config.model import Config, Limits
 from aurexd.errors import ListenError
 from aurexd.server.port import EXHAUSTED_PAUSE_S, SEND_BUFFER_BYTES, Port, bind
 from aurexd.server.request import HEAD_BYTES, Request
 from aurexd.server.stream import ClientStream
-from tests.server.conftest import TlsPair
+from aurexd.server.tls import server_tls
+from aurexd.settings import Settings
+from tests.server.conftest import TlsPair, certificate
 from tests.server.loopback import PATH, read_to_the_end, serving
 
 HANDSHAKE_S = 10.0
+SETTINGS = Settings(Config(limits=Limits(handshake_timeout_s=HANDSHAKE_S)))
 
 
 def has_ipv6() -> bool:
@@ -210,7 +216,7 @@ async def opened(
     with trio.fail_after(600):
         async with trio.open_nursery() as nursery:
             listeners = [wrap(listener) for listener in bind("127.0.0.1", 0)]
-            port = Port(listeners, tls=tls, handshake_timeout_s=HANDSHAKE_S, websocket=websocket, http=http)
+            port = Port(listeners, tls=tls, settings=SETTINGS, websocket=websocket, http=http)
             room = Room(port)
             await nursery.start(port.serve)
             yield room
@@ -372,6 +378,33 @@ async def test_over_tls_http_1_1_is_all_there_is(tls_pair: TlsPair) -> None:
         assert stream.selected_alpn_protocol() == "http/1.1"
 
 
+async def test_another_certificate_is_for_those_who_connect_then(tls_pair: TlsPair, tmp_path: Path) -> None:
+    renewed = trustme.CA()
+    other = ssl.create_default_context()
+    renewed.configure_trust(other)
+    async with serving(server_tls=tls_pair.server, client_tls=tls_pair.client) as served:
+        stays = await served.connect()
+        served.port.tls = server_tls(certificate(tmp_path, "127.0.0.1", authority=renewed))
+        assert [message["type"] for message in await stays.messages(2)] == ["welcome", "status"]
+        assert (await stays.ask("ping", {}))["type"] == "pong"
+        with pytest.raises(trio.BrokenResourceError):
+            await served.connect()
+        served.client_tls = other
+        assert (await served.fetch("/healthz")).status == 200
+        assert (await (await served.connect()).message())["type"] == "welcome"
+
+
+async def test_a_new_handshake_timeout_holds_for_who_connects_then(
+    loopback_clock: trio.testing.MockClock,
+) -> None:
+    async with serving() as served:
+        served.settings.replace(Config(limits=Limits(handshake_timeout_s=2)))
+        async with await trio.open_tcp_stream("127.0.0.1", served.port.port) as stream:
+            begin = trio.current_time()
+            await read_to_the_end(stream)
+            assert 1 < trio.current_time() - begin < 3
+
+
 async def test_a_client_that_leaves_in_the_middle_of_a_head_costs_nothing() -> None:
     async with opened() as room:
         with structlog.testing.capture_logs() as logs:
@@ -494,7 +527,7 @@ async def test_after_stop_accepting_those_who_are_there_stay_and_nobody_else_com
         async def unused(stream: ClientStream) -> None:
             raise AssertionError(stream)
 
-        port = Port(listeners, tls=None, handshake_timeout_s=HANDSHAKE_S, websocket=websocket, http=unused)
+        port = Port(listeners, tls=None, settings=SETTINGS, websocket=websocket, http=unused)
         room = Room(port)
         room.hold = True
         async with trio.open_nursery() as nursery:

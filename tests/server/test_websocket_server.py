@@ -19,7 +19,7 @@ from wsproto import events
 
 from aurexd.actors.messages import StatusChanged
 from aurexd.actors.session import OFFENCES, Session
-from aurexd.config.model import Heartbeat, Limits
+from aurexd.config.model import Config, Heartbeat, Limits
 from aurexd.market import Quality
 from aurexd.protocol.codec import JSON as JSON_ENCODING
 from aurexd.server import websocket as websocket_module
@@ -318,6 +318,24 @@ async def test_a_message_that_is_too_large_ends_the_session(loopback_clock: Mock
         code, reason, _ = await client.closing()
         assert (code, reason) == (1009, {"code": "message_too_big"})
         assert await active(served) == 0
+
+
+async def test_limits_that_change_hold_for_those_who_are_there_and_end_nobody() -> None:
+    async with serving(limits=Limits(max_message_bytes=1000, max_connections_per_ip=2)) as served:
+        client, other = await served.connect(JSON), await served.connect(JSON)
+        await client.messages(1)
+        await other.messages(1)
+        served.settings.replace(Config(limits=Limits(max_message_bytes=2000, max_connections_per_ip=1)))
+        ping = '{"type":"ping"}'
+        await client.send(ping + " " * 1900)
+        assert (await client.message())["type"] == "pong"
+        code, reason, _ = await (await served.connect(JSON)).closing()
+        assert (code, reason["code"]) == (4004, "too_many_connections")
+        served.settings.replace(Config(limits=Limits(max_message_bytes=500, max_connections_per_ip=3)))
+        assert (await (await served.connect(JSON)).message())["data"]["limits"]["max_message_bytes"] == 500
+        assert (await other.ask("ping", {}))["type"] == "pong"
+        await client.send(ping + " " * 500)
+        assert (await client.closing())[0] == 1009
 
 
 @pytest.mark.parametrize("size", [20_000, 5_000_000])
