@@ -31,8 +31,10 @@ from aurexd.config import Config
 from aurexd.selection import Candidate, Selection
 from aurexd.server.admission import Admission
 from aurexd.server.api import Api
+from aurexd.server.events import EventStreamServer
 from aurexd.server.http import HttpServer
 from aurexd.server.port import Port, bind
+from aurexd.server.streaming import Streaming
 from aurexd.server.tls import server_tls
 from aurexd.server.websocket import WebSocketServer
 from aurexd.settings import Settings
@@ -232,11 +234,11 @@ class Daemon:
 
     def _make_port(self) -> Port:
         config, hub = self._config, self._core.address("hub")
-        websocket = WebSocketServer(
+        admission = Admission(self.settings)
+        streaming = Streaming(
             hub=hub,
             symbols=frozenset(config.symbols),
             default_symbols=config.default_symbols,
-            admission=Admission(self.settings),
             settings=self.settings,
             clock=self._clock,
         )
@@ -252,7 +254,8 @@ class Daemon:
             bind(config.listen.address, config.listen.port),
             tls=server_tls(config.tls),
             settings=self.settings,
-            websocket=websocket.serve,
+            websocket=WebSocketServer(streaming, admission).serve,
+            events=EventStreamServer(streaming, admission).serve,
             http=HttpServer(api.app).serve,
         )
 

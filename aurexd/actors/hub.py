@@ -41,6 +41,7 @@ from aurexd.errors import StoreError
 from aurexd.mailbox import Mailbox
 from aurexd.market import Price, Quality, format_time
 from aurexd.protocol import compose
+from aurexd.protocol.channels import owned
 from aurexd.protocol.codes import CloseCode
 from aurexd.protocol.messages import Alert, ChannelMessage, PriceUpdate, Status
 from aurexd.rings import KeptRings, Rings
@@ -190,7 +191,7 @@ class Hub(TrioActor):
     def _publish_alert(self, fired: AlertFired) -> None:
         now = self._clock.now()
         update = self._rings.publish(
-            _owned("alert", fired.owner), lambda count: compose.alert(fired.alert, now, count)
+            owned("alert", fired.owner), lambda count: compose.alert(fired.alert, now, count)
         )
         self._due.append(update)
         assert isinstance(update.message, Alert)
@@ -235,16 +236,16 @@ class Hub(TrioActor):
                 self._subscribe(message)
             case Unsubscribe(session=session, channels=channels, request_id=request_id):
                 if session.seat is not None:
-                    owned = [_owned(channel, session.owner) for channel in channels]
-                    self._seat(session, session.seat[0].channels.difference(owned))
-                    for channel in owned:
-                        session.drop_channel(channel)
+                    keys = [owned(channel, session.owner) for channel in channels]
+                    self._seat(session, session.seat[0].channels.difference(keys))
+                    for key in keys:
+                        session.drop_channel(key)
                     session.send(compose.unsubscribed(request_id, channels, self._clock.now()))
             case SendSnapshot(session=session, channels=channels, request_id=request_id):
-                counts = {c: self._rings.count(_owned(c, session.owner)) for c in channels}
+                counts = {c: self._rings.count(owned(c, session.owner)) for c in channels}
                 session.send(compose.snapshot_sent(request_id, self.epoch, counts, self._clock.now()))
                 for channel in channels:
-                    self._send_snapshot(session, _owned(channel, session.owner))
+                    self._send_snapshot(session, owned(channel, session.owner))
             case AcknowledgeAlerts(session=session, alert_ids=alert_ids, request_id=request_id):
                 if session.owner is not None:
                     self._mail[session.owner].acknowledge(alert_ids)
@@ -274,25 +275,22 @@ class Hub(TrioActor):
         held = session.seat[0].channels
         missed: dict[str, list[Update] | None] = {}
         for channel in message.channels:
-            owned, position = _owned(channel, session.owner), message.resume.get(channel)
+            key, position = owned(channel, session.owner), message.resume.get(channel)
             # What the session has already it has not missed.
-            known = position is not None and owned not in held
-            missed[channel] = self._rings.since(owned, position) if known and position else None
-        self._seat(session, held.union(_owned(channel, session.owner) for channel in message.channels))
+            resumed = position is not None and key not in held
+            missed[channel] = self._rings.since(key, position) if resumed and position else None
+        self._seat(session, held.union(owned(channel, session.owner) for channel in message.channels))
         positions = {
-            channel: (self._rings.count(_owned(channel, session.owner)), updates is not None)
+            channel: (self._rings.count(owned(channel, session.owner)), updates is not None)
             for channel, updates in missed.items()
         }
         session.send(compose.subscribed(message.request_id, self.epoch, positions, self._clock.now()))
         for channel, updates in missed.items():
-            owned = _owned(channel, session.owner)
+            key = owned(channel, session.owner)
             if updates is None:
-                self._send_snapshot(session, owned)
+                self._send_snapshot(session, key)
             else:
-                if channel == "alert":
-                    self._redeliver(
-                        session, owned, before=updates[0].message.update_count if updates else None
-                    )
+                self._redeliver(session, key, updates)
                 session.replay(updates)
 
     def _resume_after(
@@ -305,17 +303,16 @@ class Hub(TrioActor):
             if missed is None:
                 self._send_snapshot(session, channel)
             else:
+                self._redeliver(session, channel, missed)
                 replay += missed
-        if replay:
-            replay.sort(key=lambda update: update.seq)
-            session.replay(replay)
+        session.replay(sorted(replay, key=lambda update: update.seq))
 
     def _send_snapshot(self, session: Session, channel: str) -> None:
         """A channel's current state: its newest message, with the count that it has now; or the owner's mail."""
         kind, _, rest = channel.partition(":")
         if kind == "alert":
             session.drop_channel(channel)
-            self._redeliver(session, channel, before=None)
+            self._redeliver(session, channel, [])
             return
         latest = self._rings.latest(channel)
         if latest is None:
@@ -334,10 +331,14 @@ class Hub(TrioActor):
             return msgspec.structs.replace(message, data=data, timestamp=now)
         return msgspec.structs.replace(message, timestamp=now)
 
-    def _redeliver(self, session: Session, channel: str, before: int | None) -> None:
-        """The owner's alerts that nobody acknowledged, in order; `before`: those from there on follow anyway."""
-        for message in self._mail[channel.partition(":")[2]].waiting():
-            if before is None or message.update_count < before:
+    def _redeliver(self, session: Session, channel: str, missed: list[Update]) -> None:
+        """An owner's alerts that nobody acknowledged, in order, but for those in `missed`, which follow."""
+        kind, _, owner = channel.partition(":")
+        if kind != "alert":
+            return
+        first = missed[0].message.update_count if missed else math.inf
+        for message in self._mail[owner].waiting():
+            if message.update_count < first:
                 data = msgspec.structs.replace(message.data, redelivered=True)
                 session.send(msgspec.structs.replace(message, data=data))
 
@@ -417,8 +418,3 @@ class Hub(TrioActor):
             channels=self._rings.counts(),
             last_price={symbol: self._price_now(symbol) for symbol in self._prices},
         )
-
-
-def _owned(channel: str, owner: str | None) -> str:
-    """A channel as the hub knows it: everybody's, or one owner's own."""
-    return f"{channel}:{owner}" if channel == "alert" else channel

@@ -303,6 +303,8 @@ class Session:
     def check_alive(self, now: float) -> None:
         """Ping a client that was silent for too long; close one that left the ping unanswered."""
         promised, heartbeat = self._promised, self._settings.heartbeat
+        if not self.encoding.pings:
+            return
         if self._pinged_at <= self._line.last_received:
             if now - self._line.last_received >= min(promised.ping_interval_s, heartbeat.ping_interval_s):
                 self._pinged_at = now

@@ -39,16 +39,39 @@ KINDS = {
 }
 
 
+OWNED = frozenset({"alert"})
+"""Kinds of which each owner has a channel of their own."""
+
+
 def is_conflated(channel: str) -> bool:
     """Whether a slow reader of the channel is sent the latest message only."""
     return KINDS[channel.partition(":")[0]].conflated
 
 
-def check_channel(name: str, symbols: AbstractSet[str]) -> None:
-    """Pass when the channel is served.
+def owned(channel: str, owner: str | None) -> str:
+    """A channel as the hub knows it: everybody's, or one owner's own, which clients know by its kind alone."""
+    return f"{channel}:{owner}" if channel in OWNED else channel
+
+
+def check_owner(owner: str | None) -> None:
+    """Pass when there is somebody whose alerts are meant.
 
     Raises:
-        ProtocolError: `unknown_channel`, naming those there are; or `not_available`.
+        ProtocolError: `forbidden`: the client is nobody.
+
+    """
+    if owner is None:
+        raise ProtocolError(
+            ErrorCode.FORBIDDEN,
+            "alerts have an owner: connect with a token, or from the machine that aurexd runs on",
+        )
+
+
+def check_channel(name: str, symbols: AbstractSet[str], owner: str | None) -> None:
+    """Pass when the channel is served to a client of this owner.
+
+    Raises:
+        ProtocolError: `unknown_channel`, naming those there are; `not_available`; or `forbidden`.
 
     """
     word, _, rest = name.partition(":")
@@ -64,6 +87,8 @@ def check_channel(name: str, symbols: AbstractSet[str]) -> None:
     if not kind.takes_symbol:
         if name != word:
             raise ProtocolError(ErrorCode.UNKNOWN_CHANNEL, f"unknown channel {name!r}; there is {word!r}")
+        if word in OWNED:
+            check_owner(owner)
         return
     if rest not in symbols:
         raise ProtocolError(

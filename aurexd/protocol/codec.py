@@ -34,7 +34,10 @@ class _Head(msgspec.Struct, gc=False):
 
 
 class Encoding:
-    """One of the two ways to write messages. Its two instances serve all sessions."""
+    """One way to write messages. One instance serves all its sessions."""
+
+    pings = True
+    """Whether its lines have pings, which tell a client that says nothing from one that is gone."""
 
     __slots__ = ("_decode", "_encode", "_library", "name", "subprotocol", "text")
 
@@ -123,8 +126,25 @@ class Encoding:
             return None
 
 
+class EventStream(Encoding):
+    """JSON as server-sent events: no frames of the WebSocket, and nothing comes back.
+
+    Each message is one event without a name, so that a page gets all of them with `onmessage`; its id is where a
+    client stands that has it, and comes back as `Last-Event-ID`. (HTML, 9.2 Server-sent events.)
+    """
+
+    pings = False
+
+    def frame(self, message: ServerMessage, position: str | None = None) -> bytes:
+        """One message as a whole event."""
+        event_id = b"" if position is None else b"id: %s\n" % position.encode()
+        return b"%sdata: %s\n\n" % (event_id, self.encode(message))
+
+
 JSON = Encoding("json", msgspec.json, text=True)
 MSGPACK = Encoding("msgpack", msgspec.msgpack, text=False)
+
+EVENTS = EventStream("events", msgspec.json, text=True)
 
 _by_subprotocol = {encoding.subprotocol: encoding for encoding in (JSON, MSGPACK)}
 
@@ -139,6 +159,11 @@ def negotiate(offered: Sequence[str]) -> tuple[Encoding, str | None]:
         if name in _by_subprotocol:
             return _by_subprotocol[name], name
     return JSON, None
+
+
+def retry_event(wait_ms: int) -> bytes:
+    """What tells an event stream's client how long to wait before it comes back."""
+    return b"retry: %d\n\n" % wait_ms
 
 
 def ping_frame(payload: bytes = b"") -> bytes:

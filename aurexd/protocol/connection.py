@@ -24,7 +24,7 @@ from aurexd.errors import ProtocolError
 from aurexd.market import EpochUs
 from aurexd.protocol import compose
 from aurexd.protocol import messages as wire
-from aurexd.protocol.channels import check_channel
+from aurexd.protocol.channels import check_channel, check_owner
 from aurexd.protocol.codec import Encoding
 from aurexd.protocol.codes import CloseCode, ErrorCode
 from aurexd.protocol.data import MAX_CHANNELS, Position
@@ -189,8 +189,7 @@ class SessionProtocol:
                     ErrorCode.NOT_AVAILABLE, "auth: this server knows no tokens and needs none", message.id
                 )
             case wire.AlertAck():
-                self._check_owner(message.id)
-                return Acknowledge(id=message.id, alert_ids=tuple(dict.fromkeys(message.data.alert_ids)))
+                return self._acknowledge(message)
             case wire.AlertCreate() | wire.AlertList() | wire.AlertUpdate() | wire.AlertDelete():
                 name = message.__struct_config__.tag
                 raise ProtocolError(
@@ -218,6 +217,13 @@ class SessionProtocol:
         self._channels = all_channels
         return Subscribe(id=message.id, channels=channels, resume=message.data.resume)
 
+    def _acknowledge(self, message: wire.AlertAck) -> Acknowledge:
+        try:
+            check_owner(self.owner)
+        except ProtocolError as error:
+            raise ProtocolError(error.code, f"alert.ack: {error.message}", message.id) from None
+        return Acknowledge(id=message.id, alert_ids=tuple(dict.fromkeys(message.data.alert_ids)))
+
     def _check(self, message: wire.Subscribe | wire.Unsubscribe | wire.Snapshot) -> tuple[str, ...]:
         """The channels that a message names, each once.
 
@@ -228,23 +234,7 @@ class SessionProtocol:
         channels = tuple(dict.fromkeys(message.data.channels))
         try:
             for channel in channels:
-                check_channel(channel, self._symbols)
-                if channel == "alert":
-                    self._check_owner(message.id)
+                check_channel(channel, self._symbols, self.owner)
         except ProtocolError as error:
             raise ProtocolError(error.code, error.message, message.id) from None
         return channels
-
-    def _check_owner(self, request_id: wire.RequestId | None) -> None:
-        """Pass when there is somebody whose alerts are meant.
-
-        Raises:
-            ProtocolError: the client is nobody.
-
-        """
-        if self.owner is None:
-            raise ProtocolError(
-                ErrorCode.FORBIDDEN,
-                "'alert': alerts have an owner: connect with a token, or from the machine that aurexd runs on",
-                request_id,
-            )

@@ -23,6 +23,7 @@ from aurexd.settings import Settings
 log = structlog.get_logger(__name__)
 
 STREAM_PATH = "/api/v1/ws/stream"
+EVENTS_PATH = "/api/v1/stream"
 
 BACKLOG = 4096
 """Connections the kernel holds for us while the loop is busy; capped by net.core.somaxconn (Linux: 4096)."""
@@ -38,7 +39,7 @@ GONE_BEFORE_ACCEPTED = frozenset({errno.ECONNABORTED, errno.EPERM, errno.EPROTO}
 """The client gave up, or the firewall turned it away, before it was accepted; see accept(2)."""
 
 
-ServeWebSocket = Callable[[ClientStream, Request], Awaitable[None]]
+ServeStreaming = Callable[[ClientStream, Request], Awaitable[None]]
 ServeHttp = Callable[[ClientStream], Awaitable[None]]
 
 
@@ -116,7 +117,8 @@ class Port:
         *,
         tls: ssl.SSLContext | None,
         settings: Settings,
-        websocket: ServeWebSocket,
+        websocket: ServeStreaming,
+        events: ServeStreaming,
         http: ServeHttp,
     ) -> None:
         self.tls = tls
@@ -124,6 +126,7 @@ class Port:
         self._listeners = listeners
         self._settings = settings
         self._websocket = websocket
+        self._events = events
         self._http = http
         self._accepting = trio.CancelScope()
 
@@ -185,6 +188,8 @@ class Port:
                 return
             if request is not None and request.upgrade and request.path == STREAM_PATH:
                 await self._websocket(stream, request)
+            elif request is not None and request.path == EVENTS_PATH:
+                await self._events(stream, request)
             else:
                 await self._http(stream)
             if not stream.closed:

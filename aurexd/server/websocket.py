@@ -8,40 +8,25 @@ and every wait has a deadline. What 0.12 leaves undone is mended in `_Connection
 from __future__ import annotations
 
 import contextlib
-import secrets
-from ipaddress import ip_address
-from typing import Any
 
-import pykka
 import structlog
 import trio
 import trio_websocket
 from wsproto import ConnectionType, WSConnection, events
 from wsproto.connection import ConnectionState
 
-from aurexd.actors.messages import SessionClosed, SessionOpened
 from aurexd.actors.session import Session
-from aurexd.actors.trio_actor import tell_when_room
 from aurexd.clock import Clock
 from aurexd.protocol import compose
 from aurexd.protocol.codec import Encoding, negotiate
 from aurexd.protocol.codes import CloseCode, ErrorCode, close_reason
-from aurexd.protocol.connection import SessionProtocol
 from aurexd.server.admission import Admission, Refusal
 from aurexd.server.request import Request
 from aurexd.server.stream import ClientStream
+from aurexd.server.streaming import CLOSE_S, Streaming, retry_after_ms
 from aurexd.settings import Settings
 
 log = structlog.get_logger(__name__)
-
-CLOSE_S = 5.0
-"""How long the client may take to answer our close frame before the connection is cut."""
-
-RETRY_SPREAD_MS = 5000
-"""Clients that are turned away come back within this, each at its own time."""
-
-LOCAL_OWNER = "local"
-"""The one owner of alerts where nobody shows a token."""
 
 RETRY_LATER = frozenset(
     {CloseCode.GOING_AWAY, CloseCode.TOO_MANY_CONNECTIONS, CloseCode.OVER_CAPACITY, CloseCode.RATE_LIMITED}
@@ -65,26 +50,12 @@ _HANDSHAKE_DONE = _HandshakeDone()
 
 
 class WebSocketServer:
-    """Runs the sessions."""
+    """Serves WebSocket clients."""
 
-    def __init__(
-        self,
-        *,
-        hub: pykka.ActorRef[Any],
-        symbols: frozenset[str],
-        default_symbols: tuple[str, ...],
-        admission: Admission,
-        settings: Settings,
-        clock: Clock,
-    ) -> None:
-        """`default_symbols`: what a client that offers no subprotocol is subscribed to at once."""
-        self._hub = hub
-        self._symbols = symbols
-        self._default_channels = frozenset(
-            f"{kind}:{symbol}" for symbol in default_symbols for kind in ("price", "status")
-        )
-        self._settings = settings
-        self._clock = clock
+    def __init__(self, streaming: Streaming, admission: Admission) -> None:
+        self._streaming = streaming
+        self._settings = streaming.settings
+        self._clock = streaming.clock
         self._admission = admission
 
     async def serve(self, stream: ClientStream, request: Request) -> None:
@@ -109,7 +80,15 @@ class WebSocketServer:
                     elif refusal is not None:
                         await self._refuse(stream, request, connection, refusal)
                     else:
-                        await self._converse(nursery, stream, request, connection)
+                        encoding, subprotocol = negotiate(request.subprotocols)
+                        await self._streaming.run(
+                            nursery,
+                            stream,
+                            request,
+                            _Conversation(stream, connection, encoding, self._clock),
+                            encoding=encoding,
+                            channels=frozenset() if subprotocol else self._streaming.default_channels,
+                        )
                 finally:
                     stream.end_session()  # the hub may not know yet, and the nursery will soon be gone
                 await stream.aclose()
@@ -132,70 +111,6 @@ class WebSocketServer:
             return connection
         return None
 
-    async def _converse(
-        self,
-        nursery: trio.Nursery,
-        stream: ClientStream,
-        request: Request,
-        connection: _Connection,
-    ) -> None:
-        encoding, subprotocol = negotiate(request.subprotocols)
-        channels = frozenset[str]() if subprotocol else self._default_channels
-        closed = trio.Event()
-
-        async def close(code: CloseCode) -> None:
-            await self._close(stream, encoding, connection, code)
-            closed.set()
-
-        session = Session(
-            secrets.token_hex(6),
-            stream,
-            SessionProtocol(encoding, self._symbols, channels, _owner(request)),
-            encoding,
-            hub=self._hub,
-            close=lambda code: nursery.start_soon(close, code),
-            settings=self._settings,
-            clock=self._clock,
-        )
-        try:
-            await tell_when_room(self._hub, SessionOpened(session=session, channels=channels))
-            with trio.move_on_after(self._settings.limits.handshake_timeout_s):
-                await session.greeted.wait()
-            if not session.greeted.is_set():  # the hub stopped, and never read it
-                session.close(CloseCode.GOING_AWAY)
-            while True:
-                await session.receive(await connection.get_message())
-        except trio_websocket.ConnectionClosed:
-            pass
-        except pykka.ActorDeadError:
-            session.close(CloseCode.GOING_AWAY)
-        except Exception:
-            log.exception("session_crashed", session=session.id, client=request.address)
-            session.close(CloseCode.INTERNAL_ERROR)
-        finally:
-            session.end()
-            with trio.move_on_after(CLOSE_S, shield=True), contextlib.suppress(pykka.ActorDeadError):
-                await tell_when_room(self._hub, SessionClosed(session=session))
-        if session.closing is not None:
-            await closed.wait()
-
-    async def _close(
-        self,
-        stream: ClientStream,
-        encoding: Encoding,
-        connection: _Connection,
-        code: CloseCode,
-    ) -> None:
-        """The last words and the closing handshake, with a deadline."""
-        stream.end_session()
-        retry_after_ms = 1 + secrets.randbelow(RETRY_SPREAD_MS)
-        reason = close_reason(code, retry_after_ms if code in RETRY_LATER else None)
-        with trio.move_on_after(CLOSE_S):
-            if code is CloseCode.GOING_AWAY:
-                notice = compose.going_away("the server stops", retry_after_ms, self._clock.now())
-                await stream.send_all(encoding.frame(notice))
-            await connection.aclose(code, reason)
-
     async def _refuse(
         self,
         stream: ClientStream,
@@ -208,12 +123,35 @@ class WebSocketServer:
         code = ErrorCode[refusal.code.name]
         stream.send_frame(encoding.frame(compose.error(code, refusal.message, self._clock.now())))
         log.info("session_refused", client=request.address, code=refusal.code.value, reason=refusal.message)
-        await self._close(stream, encoding, connection, refusal.code)
+        await _Conversation(stream, connection, encoding, self._clock).close(refusal.code)
 
 
-def _owner(request: Request) -> str | None:
-    """Whose alerts the client may see: whoever reaches this machine's loopback is its one local user."""
-    return LOCAL_OWNER if ip_address(request.address).is_loopback else None
+class _Conversation:
+    """What is said over a WebSocket beside the frames that the hub writes; see `Conversation`."""
+
+    def __init__(
+        self, stream: ClientStream, connection: _Connection, encoding: Encoding, clock: Clock
+    ) -> None:
+        self._stream = stream
+        self._connection = connection
+        self._encoding = encoding
+        self._clock = clock
+
+    async def listen(self, session: Session) -> None:
+        with contextlib.suppress(trio_websocket.ConnectionClosed):
+            while True:
+                await session.receive(await self._connection.get_message())
+
+    async def close(self, code: CloseCode) -> None:
+        """The last words and the closing handshake."""
+        self._stream.end_session()
+        wait_ms = retry_after_ms()
+        with trio.move_on_after(CLOSE_S):
+            if code is CloseCode.GOING_AWAY:
+                notice = compose.going_away("the server stops", wait_ms, self._clock.now())
+                await self._stream.send_all(self._encoding.frame(notice))
+            reason = close_reason(code, wait_ms if code in RETRY_LATER else None)
+            await self._connection.aclose(code, reason)
 
 
 class _Connection(trio_websocket.WebSocketConnection):

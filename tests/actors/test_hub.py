@@ -129,7 +129,8 @@ class House:
 
     async def open(self, *channels: str, **how: Any) -> FakeClient:
         """A session that has read what it is told at first."""
-        client = FakeClient(self.ref, self.clock, channels=frozenset(channels), settings=self.settings, **how)
+        how.setdefault("settings", self.settings)
+        client = FakeClient(self.ref, self.clock, channels=frozenset(channels), **how)
         await self.tell(SessionOpened(session=client.session, channels=client.channels))
         client.line.take()
         return client

@@ -48,8 +48,10 @@ from aurexd.market import SECOND_US, EpochUs, Instrument, Price, Quality
 from aurexd.protocol import codec
 from aurexd.server.admission import Admission
 from aurexd.server.api import Api
+from aurexd.server.events import EventStreamServer
 from aurexd.server.http import HttpServer
 from aurexd.server.port import Port, bind
+from aurexd.server.streaming import Streaming
 from aurexd.server.websocket import WebSocketServer
 from aurexd.settings import Settings
 from tests.frames import FrameReader
@@ -444,11 +446,11 @@ async def serving(
             )
             served.hub = await start_actor(nursery, served.hub_actor)
             served.aggregator = await start_actor(nursery, FakeAggregator(served.states))
-            websocket = WebSocketServer(
+            admission = Admission(settings)
+            streaming = Streaming(
                 hub=served.hub,
                 symbols=frozenset(state.symbol for state in served.states),
                 default_symbols=("XAUUSD",),
-                admission=Admission(settings),
                 settings=settings,
                 clock=served.clock,
             )
@@ -465,7 +467,8 @@ async def serving(
                 bind(address, 0),
                 tls=server_tls,
                 settings=settings,
-                websocket=websocket.serve,
+                websocket=WebSocketServer(streaming, admission).serve,
+                events=EventStreamServer(streaming, admission).serve,
                 http=HttpServer(api.app).serve,
             )
             await nursery.start(served.port.serve)

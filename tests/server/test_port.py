@@ -178,6 +178,9 @@ class Room:
         self.upgrades.append(request)
         await self._answer(stream, b"websocket")
 
+    async def events(self, stream: ClientStream) -> None:
+        await self._answer(stream, b"events")
+
     async def http(self, stream: ClientStream) -> None:
         await self._answer(stream, b"http")
 
@@ -210,13 +213,16 @@ async def opened(
     async def websocket(stream: ClientStream, request: Request) -> None:
         await room.websocket(stream, request)
 
+    async def events(stream: ClientStream, _request: Request) -> None:
+        await room.events(stream)
+
     async def http(stream: ClientStream) -> None:
         await room.http(stream)
 
     with trio.fail_after(600):
         async with trio.open_nursery() as nursery:
             listeners = [wrap(listener) for listener in bind("127.0.0.1", 0)]
-            port = Port(listeners, tls=tls, settings=SETTINGS, websocket=websocket, http=http)
+            port = Port(listeners, tls=tls, settings=SETTINGS, websocket=websocket, events=events, http=http)
             room = Room(port)
             await nursery.start(port.serve)
             yield room
@@ -236,6 +242,7 @@ async def test_an_upgrade_of_the_stream_goes_to_websocket_and_all_else_to_http()
         assert await room.say(request(f"{PATH}?symbol=GC")) == b"websocket"
         assert await room.say(request(upgrade=False)) == b"http"
         assert await room.say(request("/")) == b"http"
+        assert await room.say(request("/api/v1/stream?channels=price:GC", upgrade=False)) == b"events"
         assert await room.say(request(f"{PATH}/")) == b"http"
         assert await room.say(request(PATH, "GET", "Upgrade: h2c", upgrade=False)) == b"http"
 
@@ -527,7 +534,9 @@ async def test_after_stop_accepting_those_who_are_there_stay_and_nobody_else_com
         async def unused(stream: ClientStream) -> None:
             raise AssertionError(stream)
 
-        port = Port(listeners, tls=None, settings=SETTINGS, websocket=websocket, http=unused)
+        port = Port(
+            listeners, tls=None, settings=SETTINGS, websocket=websocket, events=websocket, http=unused
+        )
         room = Room(port)
         room.hold = True
         async with trio.open_nursery() as nursery:

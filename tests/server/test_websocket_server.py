@@ -24,7 +24,7 @@ from aurexd.market import Quality
 from aurexd.protocol.codec import JSON as JSON_ENCODING
 from aurexd.server import websocket as websocket_module
 from aurexd.server.stream import ClientStream
-from aurexd.server.websocket import CLOSE_S, RETRY_SPREAD_MS
+from aurexd.server.streaming import CLOSE_S, RETRY_SPREAD_MS
 from tests.server.conftest import TlsPair
 from tests.server.loopback import JSON, MSGPACK, PATH, Client, ClosedError, Served, serving, status_of
 

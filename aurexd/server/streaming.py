@@ -1,0 +1,127 @@
+"""One streaming session from its greeting to its end: what the WebSocket and the event stream have in common.
+
+How the client is listened to and told good-bye is the business of either (`websocket.py`, `events.py`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from ipaddress import ip_address
+from typing import Any, Protocol
+
+import pykka
+import structlog
+import trio
+
+from aurexd.actors.messages import SessionClosed, SessionOpened
+from aurexd.actors.session import Session
+from aurexd.actors.trio_actor import tell_when_room
+from aurexd.clock import Clock
+from aurexd.protocol.codec import Encoding
+from aurexd.protocol.codes import CloseCode
+from aurexd.protocol.connection import SessionProtocol
+from aurexd.server.request import Request
+from aurexd.server.stream import ClientStream
+from aurexd.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+CLOSE_S = 5.0
+"""How long a client may take for its last words before the connection is cut."""
+
+RETRY_SPREAD_MS = 5000
+"""Clients that are turned away come back within this, each at its own time."""
+
+LOCAL_OWNER = "local"
+"""The one owner of alerts where nobody shows a token."""
+
+
+class Conversation(Protocol):
+    """How one kind of session talks with its client, beside the frames that the hub writes."""
+
+    async def listen(self, session: Session) -> None:
+        """Hand the session what the client says, until it ends."""
+
+    async def close(self, code: CloseCode) -> None:
+        """Say good-bye, within `CLOSE_S`."""
+
+
+class Streaming:
+    """Runs sessions on streams that are open and admitted."""
+
+    def __init__(
+        self,
+        *,
+        hub: pykka.ActorRef[Any],
+        symbols: frozenset[str],
+        default_symbols: tuple[str, ...],
+        settings: Settings,
+        clock: Clock,
+    ) -> None:
+        """`default_symbols`: those whose price and status a client gets that asks for nothing."""
+        self.symbols = symbols
+        self.settings = settings
+        self.clock = clock
+        self.default_channels = frozenset(
+            f"{kind}:{symbol}" for symbol in default_symbols for kind in ("price", "status")
+        )
+        self._hub = hub
+
+    async def run(
+        self,
+        nursery: trio.Nursery,
+        stream: ClientStream,
+        request: Request,
+        conversation: Conversation,
+        *,
+        encoding: Encoding,
+        channels: frozenset[str],
+        resume_after: tuple[str, int] | None = None,
+    ) -> None:
+        """Run one session until it or we end it: the crash barrier between its client and the daemon."""
+        closed = trio.Event()
+
+        async def close(code: CloseCode) -> None:
+            await conversation.close(code)
+            closed.set()
+
+        session = Session(
+            secrets.token_hex(6),
+            stream,
+            SessionProtocol(encoding, self.symbols, channels, owner_of(request)),
+            encoding,
+            hub=self._hub,
+            close=lambda code: nursery.start_soon(close, code),
+            settings=self.settings,
+            clock=self.clock,
+        )
+        try:
+            opened = SessionOpened(session=session, channels=channels, resume_after=resume_after)
+            await tell_when_room(self._hub, opened)
+            with trio.move_on_after(self.settings.limits.handshake_timeout_s):
+                await session.greeted.wait()
+            if not session.greeted.is_set():  # the hub stopped, and never read it
+                session.close(CloseCode.GOING_AWAY)
+            await conversation.listen(session)
+        except pykka.ActorDeadError:
+            session.close(CloseCode.GOING_AWAY)
+        except Exception:
+            log.exception("session_crashed", session=session.id, client=request.address)
+            session.close(CloseCode.INTERNAL_ERROR)
+        finally:
+            session.end()
+            with trio.move_on_after(CLOSE_S, shield=True), contextlib.suppress(pykka.ActorDeadError):
+                await tell_when_room(self._hub, SessionClosed(session=session))
+        if session.closing is not None:
+            await closed.wait()
+
+
+def owner_of(request: Request) -> str | None:
+    """Whose alerts the client may see: whoever reaches this machine's loopback is its one local user."""
+    return LOCAL_OWNER if ip_address(request.address).is_loopback else None
+
+
+def retry_after_ms() -> int:
+    """When a client that is turned away may come back: for each another time."""
+    return 1 + secrets.randbelow(RETRY_SPREAD_MS)
