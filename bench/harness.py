@@ -19,7 +19,7 @@ from typing import Any
 CLOCK_TICK = os.sysconf("SC_CLK_TCK")
 PATH = "/api/v1/ws/stream"
 
-__all__ = ["Crowd", "aurexd", "cpu_s", "free_port", "process", "rss_kb", "wait_port"]
+__all__ = ["Crowd", "address", "aurexd", "cpu_s", "free_port", "process", "rss_kb", "wait_port"]
 
 
 def free_port() -> int:
@@ -78,6 +78,11 @@ def aurexd(folder: Path, port: int, text: str) -> list[str]:
     return [sys.executable, "-m", "aurexd", "run", "--config", str(file)]
 
 
+def address(network: int, number: int) -> str:
+    """One of this machine's own addresses: 127.NETWORK.x.y."""
+    return f"127.{network}.{number // 250}.{number % 250 + 1}"
+
+
 def texts_of(buffer: bytearray) -> Iterator[bytes]:
     """The whole text frames at the front of `buffer`, which they leave; a server's frames are unmasked and whole."""
     while len(buffer) >= 4:
@@ -94,16 +99,19 @@ def texts_of(buffer: bytearray) -> Iterator[bytes]:
 class Crowd:
     """Many WebSocket clients in one thread, reading text frames; it answers no pings, so keep runs under 30 s."""
 
-    def __init__(self, port: int, count: int, path: str = PATH) -> None:
+    def __init__(self, port: int, count: int, path: str = PATH, *, network: int = 0, token: str = "") -> None:
+        """`network`: connect from the addresses 127.NETWORK.x.y, five clients each."""
         self._selector = selectors.DefaultSelector()
-        self.clients = [self._connect(port, path, number) for number in range(count)]
+        self._head = f"Authorization: Bearer {token}\r\n" if token else ""
+        self.clients = [self._connect(port, path, number, network) for number in range(count)]
 
-    def _connect(self, port: int, path: str, number: int) -> socket.socket:
-        client = socket.create_connection(("127.0.0.1", port))
+    def _connect(self, port: int, path: str, number: int, network: int) -> socket.socket:
+        source = (address(network, number // 5), 0) if network else None
+        client = socket.create_connection(("127.0.0.1", port), source_address=source)
         key = base64.b64encode(os.urandom(16)).decode()
         client.sendall(
             f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
+            f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n{self._head}\r\n".encode()
         )
         answer = b""
         while b"\r\n\r\n" not in answer:

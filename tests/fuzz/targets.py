@@ -1,0 +1,130 @@
+"""What is fuzzed: each target takes any bytes as a client could send them, and raises only when that found a bug."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import structlog.testing
+import trio
+import trio.testing
+
+from aurexd.actors.hub import Hub
+from aurexd.actors.messages import KeepHandover, TakeHandover
+from aurexd.actors.trio_actor import TrioActor, start_actor
+from aurexd.clock import LoopClock
+from aurexd.config.model import Config, Limits
+from aurexd.errors import ProtocolError
+from aurexd.market import SECOND_US, EpochUs
+from aurexd.protocol.codec import JSON, MSGPACK
+from aurexd.protocol.connection import SessionProtocol, State
+from aurexd.server.admission import Admission
+from aurexd.server.events import EventStreamServer
+from aurexd.server.request import read_request
+from aurexd.server.stream import ClientStream
+from aurexd.server.streaming import Streaming
+from aurexd.server.websocket import WebSocketServer
+from aurexd.settings import Settings
+
+NOW = EpochUs(1_761_566_400 * SECOND_US)
+SYMBOLS = frozenset({"XAUUSD", "GC"})
+HEAD = (
+    b"GET /api/v1/ws/stream HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n"
+)
+OFFERS = (
+    b"\r\n",
+    b"Sec-WebSocket-Protocol: aurex.v1.json\r\n\r\n",
+    b"Sec-WebSocket-Protocol: aurex.v1.msgpack\r\n\r\n",
+    b"Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n",
+)
+
+
+class _Forgetful(TrioActor):
+    """A persister that keeps nothing."""
+
+    async def on_receive(self, message: object) -> object:
+        assert isinstance(message, (KeepHandover, TakeHandover))
+        return None
+
+
+async def _converse(data: bytes) -> None:
+    """One connection from its first byte to its end, on a real pair of sockets."""
+    ours, theirs = socket.socketpair()
+    clock = LoopClock(NOW)
+    settings = Settings(Config(limits=Limits(max_message_bytes=4096)))
+    with contextlib.closing(theirs):
+        ours.setblocking(False)
+        theirs.setblocking(False)
+        async with trio.open_nursery() as nursery:
+            persister = await start_actor(nursery, _Forgetful())
+            hub = await start_actor(
+                nursery, Hub(symbols=SYMBOLS, persister=persister, settings=settings, clock=clock)
+            )
+            streaming = Streaming(
+                hub=hub, symbols=SYMBOLS, default_symbols=("XAUUSD",), settings=settings, clock=clock
+            )
+            nursery.start_soon(_send_and_hang_up, theirs, data)
+            stream = ClientStream(ours, "127.0.0.1", None)
+            try:
+                request = await read_request(stream)
+                if request is not None and request.upgrade:
+                    await WebSocketServer(streaming, Admission(settings)).serve(stream, request)
+                elif request is not None:
+                    await EventStreamServer(streaming, Admission(settings)).serve(stream, request)
+            except trio.BrokenResourceError:
+                pass
+            finally:
+                stream.abort()
+            nursery.cancel_scope.cancel()
+
+
+async def _send_and_hang_up(sock: socket.socket, data: bytes) -> None:
+    """All of it, reading and forgetting what comes back."""
+    with contextlib.suppress(OSError):
+        while data:
+            await trio.lowlevel.wait_writable(sock)
+            data = data[sock.send(data[:4096]) :]
+            with contextlib.suppress(BlockingIOError):
+                sock.recv(65536)
+        sock.shutdown(socket.SHUT_WR)
+
+
+def _judge(data: bytes) -> None:
+    with structlog.testing.capture_logs() as logs:
+        trio.run(_converse, data, clock=trio.testing.MockClock(autojump_threshold=0))
+    bugs = [entry for entry in logs if entry["log_level"] in {"error", "critical"}]
+    assert not bugs, bugs
+
+
+def connection(data: bytes) -> None:
+    """A connection's bytes from the very first: request heads."""
+    _judge(data)
+
+
+def frames(data: bytes) -> None:
+    """What follows a good handshake; the first byte chooses what the client offers in it."""
+    offer = OFFERS[data[0] % len(OFFERS)] if data else OFFERS[0]
+    _judge(HEAD + offer + data[1:])
+
+
+def messages(data: bytes) -> None:
+    """A whole message's payload, in both encodings, to a session that may have alerts and to one that may not."""
+    for encoding in (JSON, MSGPACK):
+        payload: str | bytes = data.decode(errors="replace") if encoding.text else data
+        with contextlib.suppress(ProtocolError):
+            encoding.decode(payload)
+        encoding.request_id(payload)
+        for owner in ("local", None):
+            session = SessionProtocol(encoding, SYMBOLS, owner=owner)
+            for effect in session.receive(payload, NOW):
+                if (message := getattr(effect, "message", None)) is not None:
+                    assert len(encoding.encode(message)) < 2000, "an answer must not repeat everything"
+            assert session.state in {State.OPEN, State.CLOSING}
+
+
+TARGETS: dict[str, Callable[[bytes], Any]] = {
+    target.__name__: target for target in (connection, frames, messages)
+}

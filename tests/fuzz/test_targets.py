@@ -1,0 +1,57 @@
+"""A few hundred inputs of each fuzz target; `python -m tests.fuzz` tries as many as there is time for."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.fuzz import targets
+
+opcodes = st.sampled_from([0x0, 0x1, 0x2, 0x8, 0x9, 0xA, 0x3, 0xB])
+flags = st.sampled_from([0x80, 0x00, 0xC0, 0x40, 0x90])
+
+
+@st.composite
+def frame(draw: st.DrawFn) -> bytes:
+    """A client's frame, masked with zeros; its length may be a lie."""
+    payload = draw(st.binary(max_size=200) | st.sampled_from([b'{"type":"ping"}', b"\x03\xe8", b"\x03\xe9x"]))
+    length = draw(st.just(len(payload)) | st.integers(0, 2**40))
+    first = draw(flags) | draw(opcodes)
+    if length < 126:
+        head = struct.pack("!BB", first, 0x80 | length)
+    elif length < 65536:
+        head = struct.pack("!BBH", first, 0x80 | 126, length)
+    else:
+        head = struct.pack("!BBQ", first, 0x80 | 127, length)
+    return head + bytes(4) + payload
+
+
+@given(st.integers(0, 3), st.lists(frame() | st.binary(max_size=30), max_size=6))
+@settings(max_examples=150, deadline=None)
+def test_frames(offer: int, parts: list[bytes]) -> None:
+    targets.frames(bytes([offer]) + b"".join(parts))
+
+
+@given(
+    st.lists(
+        st.sampled_from(targets.HEAD.splitlines(keepends=True)) | st.binary(max_size=30) | st.just(b"\r\n"),
+        max_size=10,
+    )
+)
+@settings(max_examples=100, deadline=None)
+def test_connection(parts: list[bytes]) -> None:
+    targets.connection(b"".join(parts))
+
+
+@given(st.binary(max_size=300))
+@settings(max_examples=300, deadline=None)
+def test_messages(data: bytes) -> None:
+    targets.messages(data)
+
+
+@pytest.mark.parametrize("name", targets.TARGETS)
+def test_nothing_at_all(name: str) -> None:
+    targets.TARGETS[name](b"")
