@@ -28,7 +28,7 @@ LAYERS = [
     },
     {"aurexd.protocol"},
     {"aurexd.update", "aurexd.mailbox", "aurexd.rings", "aurexd.outbox", "aurexd.sources"},
-    {"aurexd.config", "aurexd.log"},
+    {"aurexd.config", "aurexd.log", "aurexd.io_uring"},
     {"aurexd.settings"},
     {"aurexd.store", "aurexd.backlog", "aurexd.actors"},
     {"aurexd.server"},

@@ -18,6 +18,7 @@ import pykka
 import structlog
 import trio
 
+from aurexd.actors.audience import Audience
 from aurexd.actors.messages import (
     AcknowledgeAlerts,
     AlertFired,
@@ -34,10 +35,11 @@ from aurexd.actors.messages import (
     TakeHandover,
     Unsubscribe,
 )
-from aurexd.actors.session import Audience, Session
+from aurexd.actors.session import Session
 from aurexd.actors.trio_actor import TrioActor, ask, tell_when_room
 from aurexd.clock import Clock
 from aurexd.errors import StoreError
+from aurexd.io_uring import SendRing
 from aurexd.mailbox import Mailbox
 from aurexd.market import Price, Quality, format_time
 from aurexd.protocol import compose
@@ -100,6 +102,7 @@ class Hub(TrioActor):
         self._mail: defaultdict[str, Mailbox] = defaultdict(Mailbox)
         self._prices: dict[str, Price] = {}
         self._due: list[Update] = []
+        self._ring: SendRing | None = None
         self._audiences: dict[tuple[str, frozenset[str]], Audience] = {}
         self._connections = 0
         self._messages_sent = 0
@@ -122,6 +125,9 @@ class Hub(TrioActor):
             log.warning("handover_lost", reason=str(error), consequence="clients that come back start over")
         else:
             self._take_over(left)
+        if self._settings.realtime.io_uring:
+            self._ring = SendRing.open()
+        log.info("fan_out_ready", by="io_uring" if self._ring is not None else "send")
         self.nursery.start_soon(self._beat)
 
     async def on_receive(self, message: object) -> object:
@@ -210,15 +216,9 @@ class Hub(TrioActor):
             batch = Batch([u for u in due if u.channel in audience.channels], audience.encoding)
             self._messages_sent += len(batch.updates) * len(audience.sessions)
             audience.last_sent = trio.current_time()
-            data, size = batch.data, len(batch.data)
-            for start in range(0, len(audience.writes), SLICE):
-                for number, write in enumerate(audience.writes[start : start + SLICE], start):
-                    try:
-                        written = write(data)
-                    except OSError:  # full, or broken: the session's own writer finds out
-                        written = 0
-                    if written != size:
-                        audience.sessions[number].keep(batch, written)
+            for start in range(0, len(audience.sessions), SLICE):
+                for seat, written in audience.write(batch.data, start, start + SLICE):
+                    audience.sessions[seat].keep(batch, written)
                 await trio.lowlevel.checkpoint()
 
     # --- sessions ---
@@ -258,7 +258,7 @@ class Hub(TrioActor):
         key = (session.encoding.name, channels)
         audience = self._audiences.get(key)
         if audience is None:
-            audience = self._audiences[key] = Audience(session.encoding, channels)
+            audience = self._audiences[key] = Audience(session.encoding, channels, self._ring)
         audience.seat(session)
 
     def _unseat(self, session: Session) -> None:

@@ -16,6 +16,7 @@ import trio
 
 from aurexd import __version__
 from aurexd.actors import messages as internal
+from aurexd.actors.audience import Audience
 from aurexd.actors.trio_actor import tell_when_room
 from aurexd.clock import Clock
 from aurexd.limits import TokenBucket
@@ -57,6 +58,10 @@ class Line(Protocol):
     """Called when `write` has become another function."""
 
     @property
+    def descriptor(self) -> int:
+        """Of the socket, while `write` is no more than its `send`; else `NO_SOCKET`."""
+
+    @property
     def backlogged(self) -> bool:
         """Whether something waits for the socket."""
 
@@ -75,37 +80,6 @@ class Line(Protocol):
 
     def drop_channel(self, channel: str) -> int:
         """Forget what waits of a channel: how many messages."""
-
-
-class Audience:
-    """Sessions with the same encoding and the same channels: they get the same bytes."""
-
-    __slots__ = ("channels", "encoding", "last_sent", "sessions", "writes")
-
-    def __init__(self, encoding: Encoding, channels: frozenset[str]) -> None:
-        self.encoding = encoding
-        self.channels = channels
-        self.sessions: list[Session] = []
-        self.writes: list[Callable[[bytes], int]] = []
-        """Each session's `write`, in the same order: the fan-out looks at nothing else of a session that
-        keeps up, because what it touches of ten thousand of them does not fit into a processor's cache."""
-        self.last_sent = trio.current_time()
-
-    def seat(self, session: Session) -> None:
-        """Add a session."""
-        session.seat = (self, len(self.sessions))
-        self.sessions.append(session)
-        self.writes.append(session.write)
-
-    def unseat(self, session: Session) -> None:
-        """Remove a session; the last one takes its seat."""
-        assert session.seat is not None
-        _, number = session.seat
-        session.seat = None
-        last, write = self.sessions.pop(), self.writes.pop()
-        if last is not session:
-            self.sessions[number], self.writes[number] = last, write
-            last.seat = (self, number)
 
 
 class Session:
@@ -263,6 +237,11 @@ class Session:
         """See `Line.write`: the fan-out calls it directly."""
         return self._line.write
 
+    @property
+    def descriptor(self) -> int:
+        """See `Line.descriptor`."""
+        return self._line.descriptor
+
     def keep(self, batch: Batch, written: int) -> None:
         """See `Line.keep`."""
         self._line.keep(batch, written)
@@ -274,8 +253,7 @@ class Session:
 
     def _write_changed(self) -> None:
         if self.seat is not None:
-            audience, number = self.seat
-            audience.writes[number] = self._line.write
+            self.seat[0].write_changed(self)
 
     def send(self, message: ServerMessage) -> None:
         """Send one message that must arrive."""

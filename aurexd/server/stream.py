@@ -15,6 +15,7 @@ from collections.abc import Callable
 
 import trio
 
+from aurexd.io_uring import NO_SOCKET
 from aurexd.outbox import TAKE_BYTES, Outbox
 from aurexd.protocol.codec import Encoding
 from aurexd.server.tls import TlsConversation
@@ -141,6 +142,11 @@ class ClientStream(trio.abc.Stream):
             return data
 
     # --- writing ---
+
+    @property
+    def descriptor(self) -> int:
+        """Of the socket, while `write` is no more than its `send`; else `NO_SOCKET`."""
+        return self.socket.fileno() if self.write == self.socket.send else NO_SOCKET
 
     @property
     def is_tls(self) -> bool:

@@ -11,6 +11,7 @@ import trio
 from aurexd.actors.session import Session
 from aurexd.clock import Clock
 from aurexd.config.model import Config
+from aurexd.io_uring import NO_SOCKET
 from aurexd.outbox import Outbox
 from aurexd.protocol.codec import JSON, Encoding
 from aurexd.protocol.codes import CloseCode
@@ -51,6 +52,10 @@ class FakeLine:
         self.write = self._refuse if full else self._write
         if self.on_write_changed is not None:
             self.on_write_changed()
+
+    @property
+    def descriptor(self) -> int:
+        return NO_SOCKET
 
     @property
     def backlogged(self) -> bool:

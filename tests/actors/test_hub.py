@@ -826,7 +826,7 @@ async def test_what_another_version_left_makes_a_new_epoch(autojump_clock: objec
         house.persister.handover = left
         with structlog.testing.capture_logs() as logs:
             await house.start(house.nursery)
-        assert [entry["event"] for entry in logs] == ["handover_unreadable"]
+        assert logs[0]["event"] == "handover_unreadable"
         await house.tell(price("1.00"))
 
 

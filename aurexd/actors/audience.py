@@ -1,0 +1,102 @@
+"""Sessions that get the same bytes, and how these are written to all of them.
+
+One system call writes to all of a plain audience where the kernel lets us (`aurexd/io_uring.py`); else each
+session's `write` is called in turn.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+import trio
+
+from aurexd.io_uring import DATA_BYTES, SendRing, Targets
+from aurexd.protocol.codec import Encoding
+
+if TYPE_CHECKING:
+    from aurexd.actors.session import Session
+
+RING_SOCKETS = 20
+"""A smaller audience is written to faster one by one."""
+
+
+class Audience:
+    """Sessions with the same encoding and the same channels."""
+
+    __slots__ = ("_ring", "_targets", "_writes", "channels", "encoding", "last_sent", "sessions")
+
+    def __init__(self, encoding: Encoding, channels: frozenset[str], ring: SendRing | None = None) -> None:
+        """Without a `ring` each session is written to by itself."""
+        self.encoding = encoding
+        self.channels = channels
+        self.sessions: list[Session] = []
+        self.last_sent = trio.current_time()
+        self._writes: list[Callable[[bytes], int]] = []
+        # Each session's `write`, in the same order: the fan-out looks at nothing else of a session that keeps up,
+        # because what it touches of ten thousand of them does not fit into a processor's cache.
+        self._ring = ring
+        self._targets = Targets(ring) if ring is not None else None
+
+    def seat(self, session: Session) -> None:
+        """Add a session."""
+        session.seat = (self, len(self.sessions))
+        self.sessions.append(session)
+        self._writes.append(session.write)
+        if self._targets is not None:
+            self._targets.append(session.descriptor)
+
+    def unseat(self, session: Session) -> None:
+        """Remove a session; the last one takes its seat."""
+        assert session.seat is not None
+        _, number = session.seat
+        session.seat = None
+        last, write = self.sessions.pop(), self._writes.pop()
+        descriptor = self._targets.pop() if self._targets is not None else None
+        if last is not session:
+            self.sessions[number], self._writes[number] = last, write
+            if self._targets is not None and descriptor is not None:
+                self._targets[number] = descriptor
+            last.seat = (self, number)
+
+    def write_changed(self, session: Session) -> None:
+        """The session is written to in another way, or not at all any more."""
+        assert session.seat is not None
+        _, number = session.seat
+        self._writes[number] = session.write
+        if self._targets is not None:
+            self._targets[number] = session.descriptor
+
+    def write(self, data: bytes, start: int, stop: int) -> list[tuple[int, int]]:
+        """Write to the sessions in the seats from `start` to before `stop`, without waiting.
+
+        Returns those that did not take all of it: the seat, and how many bytes it took.
+        """
+        if self._targets is None or self._ring is None or not self._suits_ring(data):
+            return self._write_each(data, range(start, min(stop, len(self._writes))))
+        short = self._ring.write(self._targets, data, start, stop)
+        if not short:
+            return short
+        others = [number for number, result in short if result == -errno.EBADF]
+        return [
+            *((number, max(result, 0)) for number, result in short if result != -errno.EBADF),
+            *self._write_each(data, others),
+        ]
+
+    def _suits_ring(self, data: bytes) -> bool:
+        # Where many cannot be written to as they are (TLS, a queue), the ring costs more than it saves.
+        assert self._targets is not None
+        enough = max(RING_SOCKETS, len(self._targets) // 2)
+        return self._targets.sockets >= enough and len(data) <= DATA_BYTES
+
+    def _write_each(self, data: bytes, numbers: Iterable[int]) -> list[tuple[int, int]]:
+        short, size, writes = list[tuple[int, int]](), len(data), self._writes
+        for number in numbers:
+            try:
+                written = writes[number](data)
+            except OSError:  # full, or broken: the session's own writer finds out
+                written = 0
+            if written != size:
+                short.append((number, written))
+        return short

@@ -1,0 +1,112 @@
+"""Who sits in an audience gets every byte of it, whichever way these are written, and whoever comes and goes."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any, cast
+
+import pytest
+import trio
+import trio.lowlevel
+
+from aurexd.actors.audience import RING_SOCKETS, Audience
+from aurexd.actors.session import Session
+from aurexd.io_uring import NO_SOCKET, SendRing
+from aurexd.protocol.codec import JSON
+from tests.test_io_uring import Pairs, connected
+
+RING = SendRing.open()
+WAYS = {"send": None} if RING is None else {"send": None, "io_uring": RING}
+
+
+class Seated:
+    """A session on one socket of a pair, as far as an audience knows it."""
+
+    def __init__(self, pairs: Pairs, number: int) -> None:
+        self.number = number
+        self.socket = pairs.ours[number]
+        self.seat: tuple[Audience, int] | None = None
+        self.write: Callable[[bytes], int] = self.socket.send
+
+    @property
+    def descriptor(self) -> int:
+        return self.socket.fileno() if self.write == self.socket.send else NO_SOCKET
+
+    def stop(self) -> None:
+        """As when something waits for the socket."""
+        self.write = lambda _data: 0
+
+
+def sessions(pairs: Pairs, count: int) -> list[Any]:
+    return [Seated(pairs, number) for number in range(count)]
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("count", [1, RING_SOCKETS - 1, 3 * RING_SOCKETS])
+async def test_whoever_comes_goes_and_falls_behind(way: str, count: int) -> None:
+    rng = random.Random(count)
+    with connected(count) as pairs:
+        audience = Audience(JSON, frozenset(), WAYS[way])
+        seated, out = list[Any](), sessions(pairs, count)
+        expected = [b""] * count
+        for number in range(300):
+            if out and rng.random() < 0.5:
+                seated.append(out.pop(rng.randrange(len(out))))
+                audience.seat(cast("Session", seated[-1]))
+            elif seated and rng.random() < 0.3:
+                out.append(seated.pop(rng.randrange(len(seated))))
+                audience.unseat(cast("Session", out[-1]))
+            elif seated and rng.random() < 0.2:
+                one = rng.choice(seated)
+                one.write = one.socket.send if one.descriptor == NO_SOCKET else (lambda _data: 0)
+                audience.write_changed(cast("Session", one))
+            data = b"%d;" % number
+            short = audience.write(data, 0, 10_000)
+            assert sorted(short) == sorted((s.seat[1], 0) for s in seated if s.descriptor == NO_SOCKET)
+            for session in seated:
+                if session.descriptor != NO_SOCKET:
+                    expected[session.number] += data
+        await trio.lowlevel.checkpoint()
+        assert [pairs.received(number) for number in range(count)] == expected
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_slice_is_written_to_and_no_other_seat(way: str) -> None:
+    with connected(3 * RING_SOCKETS) as pairs:
+        audience = Audience(JSON, frozenset(), WAYS[way])
+        for session in sessions(pairs, 3 * RING_SOCKETS):
+            audience.seat(session)
+        assert audience.write(b"x", 10, 40) == []
+        assert [number for number in range(60) if pairs.received(number)] == list(range(10, 40))
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_broken_and_a_full_socket_took_nothing_or_a_part(way: str) -> None:
+    with connected(RING_SOCKETS + 2) as pairs:
+        audience = Audience(JSON, frozenset(), WAYS[way])
+        for session in sessions(pairs, RING_SOCKETS + 2):
+            audience.seat(session)
+        pairs.theirs[0].close()
+        data = bytes(100_000)
+        took = 0
+        for _ in range(100):
+            short = dict(audience.write(data, 0, 500))
+            took += short.get(1, len(data))
+            for number in range(2, RING_SOCKETS + 2):
+                pairs.received(number)
+        assert short[0] == 0
+        assert 0 <= short[1] < len(data)
+        assert 0 < took < 100 * len(data)
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_more_than_the_ring_takes_at_once_is_written_all_the_same(way: str) -> None:
+    with connected(RING_SOCKETS) as pairs:
+        audience = Audience(JSON, frozenset(), WAYS[way])
+        for session in sessions(pairs, RING_SOCKETS):
+            audience.seat(session)
+        data = bytes(200_000)
+        short = dict(audience.write(data, 0, 500))
+        for number in range(RING_SOCKETS):
+            assert len(pairs.received(number)) <= short.get(number, len(data))
