@@ -14,18 +14,16 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from attacker import ATTACKS
-from harness import Crowd, cpu_s, free_port, process, rss_kb
+from harness import Crowd, Delays, cpu_s, free_port, process, rss_kb
 
 HERE = Path(__file__).parent
 CLIENTS = 50
@@ -47,21 +45,6 @@ symbols = {{ TESTGOLD = "TESTGOLD" }}
 {more}
 """
 QUICK_PINGS = "[heartbeat]\nping_interval_s = 3\npong_timeout_s = 2\n"
-
-
-class Delays:
-    """Milliseconds from a price's publication to its arrival at each client."""
-
-    def __init__(self) -> None:
-        self.ms: list[float] = []
-
-    def note(self, _client: int, message: dict[str, Any]) -> None:
-        if message["type"] == "price_update":
-            published = datetime.fromisoformat(message["timestamp"]).timestamp()
-            self.ms.append((time.time() - published) * 1000)
-
-    def p99(self) -> float:
-        return statistics.quantiles(self.ms, n=100)[98] if len(self.ms) > 100 else float("nan")
 
 
 class Peak(threading.Thread):
@@ -147,8 +130,8 @@ def measure(kind: str, seconds: float) -> dict[str, Any]:
         "cpu_share": used / took,
         "peak_mb": (peak_kb - before_kb) / 1024,
         "after_mb": (after_kb - before_kb) / 1024,
-        "quiet_p99_ms": quiet.p99(),
-        "p99_ms": attacked.p99(),
+        "quiet_p99_ms": quiet.quantile(99),
+        "p99_ms": attacked.quantile(99),
         "outcomes": done["outcomes"],
     }
 

@@ -8,18 +8,20 @@ import os
 import selectors
 import signal
 import socket
+import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 CLOCK_TICK = os.sysconf("SC_CLK_TCK")
 PATH = "/api/v1/ws/stream"
 
-__all__ = ["Crowd", "address", "aurexd", "cpu_s", "free_port", "process", "rss_kb", "wait_port"]
+__all__ = ["Crowd", "Delays", "address", "aurexd", "cpu_s", "free_port", "process", "rss_kb", "wait_port"]
 
 
 def free_port() -> int:
@@ -96,18 +98,47 @@ def texts_of(buffer: bytearray) -> Iterator[bytes]:
         del buffer[: start + size]
 
 
+class Delays:
+    """Milliseconds from a price's publication to its arrival at each client."""
+
+    def __init__(self) -> None:
+        self.ms: list[float] = []
+
+    def note(self, _client: int, message: dict[str, Any]) -> None:
+        if message["type"] == "price_update":
+            published = datetime.fromisoformat(message["timestamp"]).timestamp()
+            self.ms.append((time.time() - published) * 1000)
+
+    def quantile(self, percent: int) -> float:
+        return statistics.quantiles(self.ms, n=100)[percent - 1] if len(self.ms) > 100 else float("nan")
+
+
 class Crowd:
     """Many WebSocket clients in one thread, reading text frames; it answers no pings, so keep runs under 30 s."""
 
-    def __init__(self, port: int, count: int, path: str = PATH, *, network: int = 0, token: str = "") -> None:
+    def __init__(
+        self,
+        port: int,
+        count: int,
+        path: str = PATH,
+        *,
+        network: int = 0,
+        token: str = "",
+        receive_buffer_bytes: int | None = None,
+    ) -> None:
         """`network`: connect from the addresses 127.NETWORK.x.y, five clients each."""
         self._selector = selectors.DefaultSelector()
+        self._receive_buffer_bytes = receive_buffer_bytes
         self._head = f"Authorization: Bearer {token}\r\n" if token else ""
         self.clients = [self._connect(port, path, number, network) for number in range(count)]
 
     def _connect(self, port: int, path: str, number: int, network: int) -> socket.socket:
-        source = (address(network, number // 5), 0) if network else None
-        client = socket.create_connection(("127.0.0.1", port), source_address=source)
+        client = socket.socket()
+        if self._receive_buffer_bytes is not None:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._receive_buffer_bytes)
+        if network:
+            client.bind((address(network, number // 5), 0))
+        client.connect(("127.0.0.1", port))
         key = base64.b64encode(os.urandom(16)).decode()
         client.sendall(
             f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -126,8 +157,10 @@ class Crowd:
         buffer += rest
         return client
 
-    def read(self, seconds: float, on_message: Callable[[int, dict[str, Any]], None]) -> None:
-        """Hand every message to `on_message(client, message)` for that long."""
+    def read(
+        self, seconds: float, on_message: Callable[[int, dict[str, Any]], None], sample: int = 1
+    ) -> None:
+        """Hand every message to `on_message(client, message)` for that long; of every `sample`th client only."""
         deadline = time.monotonic() + seconds
         while (left := deadline - time.monotonic()) > 0:
             for key, _ in self._selector.select(left):
@@ -136,6 +169,8 @@ class Crowd:
                 data = key.fileobj.recv(262144)
                 if not data:
                     self._selector.unregister(key.fileobj)
+                if number % sample:
+                    continue
                 buffer += data
                 for text in texts_of(buffer):
                     on_message(number, json.loads(text))
