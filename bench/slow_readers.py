@@ -3,7 +3,7 @@
     python bench/slow_readers.py [--clients 800] [--slow 200] [--seconds 20] [--runs 3] [--json]
 
 Half of the slow clients never read, the other half read a kilobyte a second. A price is published twenty times a
-second. Runs with and without them take turns; medians, and the ratio of the two. The delay is that of every tenth client:
+second. Runs with and without them take turns; medians, and the ratio of the two. The delay is of every tenth client:
 more would keep the clients' processor busy, not the server's, which it has to itself.
 """
 
