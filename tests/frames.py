@@ -5,9 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+from wsproto.extensions import Extension, PerMessageDeflate
 from wsproto.frame_protocol import FrameDecoder, Opcode
 
 from aurexd.protocol.codec import JSON, Encoding
+
+
+def inflating(window_bits: int) -> PerMessageDeflate:
+    """A client's side of permessage-deflate: wsproto's own, as it is when this was agreed on."""
+    extension = PerMessageDeflate()
+    extension.finalize(
+        "permessage-deflate; server_no_context_takeover; client_no_context_takeover"
+        f"; server_max_window_bits={window_bits}"
+    )
+    return extension
 
 
 class FrameReader:
@@ -19,7 +30,9 @@ class FrameReader:
         """Pings, pongs and closes."""
         self._library = msgspec.json if encoding.text else msgspec.msgpack
         self._opcode = Opcode.TEXT if encoding.text else Opcode.BINARY
-        self._decoder = FrameDecoder(client=True)
+        _, _, window_bits = encoding.name.partition("+deflate")
+        extensions: list[Extension] = [inflating(int(window_bits))] if window_bits else []
+        self._decoder = FrameDecoder(client=True, extensions=extensions)
         self._payload = b""
 
     def feed(self, data: bytes) -> None:

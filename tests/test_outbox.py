@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from aurexd.outbox import TAKE_BYTES, Outbox
 from aurexd.protocol import compose
-from aurexd.protocol.codec import JSON, MSGPACK, Encoding
+from aurexd.protocol.codec import JSON, MSGPACK, Encoding, compressed
 from aurexd.update import Batch, Update
 from tests.frames import messages_in
 from tests.updates import NOW, alert, price_update
@@ -170,7 +170,7 @@ def test_the_channel_that_waited_longest_goes_first_however_often_others_change(
     assert [f"price:{m['data']['symbol']}" for m in messages_in(drain(outbox))] == list(CHANNELS)
 
 
-@pytest.mark.parametrize("encoding", [JSON, MSGPACK])
+@pytest.mark.parametrize("encoding", [JSON, MSGPACK, compressed(JSON, 12)])
 @given(counts=st.lists(st.sampled_from(CHANNELS), min_size=1, max_size=12), data=st.data())
 def test_wherever_a_batch_is_cut_every_update_is_accounted_for(
     encoding: Encoding, counts: list[str], data: st.DataObject
@@ -193,7 +193,7 @@ def test_wherever_a_batch_is_cut_every_update_is_accounted_for(
 class SlowClient(RuleBasedStateMachine):
     """One client whose socket takes as many bytes as it likes, whenever it likes."""
 
-    @initialize(encoding=st.sampled_from([JSON, MSGPACK]))
+    @initialize(encoding=st.sampled_from([JSON, MSGPACK, compressed(JSON, 12)]))
     def start(self, encoding: Encoding) -> None:
         self.encoding = encoding
         self.outbox = Outbox(encoding)

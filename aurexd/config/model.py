@@ -53,6 +53,11 @@ class Realtime(Section):
         "own minimum wins. Sources that push are not affected. WS_UPDATE_INTERVAL in the environment sets "
         "it too.",
     )
+    compression: bool = Field(
+        default=True,
+        description="Whether messages of 512 bytes and more are compressed for clients that offer it "
+        "(permessage-deflate). Prices are smaller, and are not. false saves 0.3 ms of CPU for a message of 25 KB.",
+    )
 
     io_uring: bool = Field(
         default=True,

@@ -11,6 +11,7 @@ from wsproto.frame_protocol import FrameProtocol
 
 from aurexd.errors import ProtocolError
 from aurexd.protocol.codes import CloseCode, ErrorCode
+from aurexd.protocol.deflate import WINDOWS, Compression
 from aurexd.protocol.messages import ClientMessage, RequestId, ServerMessage
 
 MAX_ERROR_CHARACTERS = 300
@@ -39,14 +40,19 @@ class Encoding:
     pings = True
     """Whether its lines have pings, which tell a client that says nothing from one that is gone."""
 
-    __slots__ = ("_decode", "_encode", "_library", "name", "subprotocol", "text")
+    __slots__ = ("_decode", "_encode", "_format", "_framing", "_library", "name", "subprotocol", "text")
 
-    def __init__(self, name: str, library: Any, *, text: bool) -> None:
-        """`library` is msgspec.json or msgspec.msgpack."""
-        self.name = name
+    def __init__(self, name: str, library: Any, *, text: bool, window_bits: int | None = None) -> None:
+        """`library` is msgspec.json or msgspec.msgpack; `window_bits`: what large messages are compressed with."""
+        self.name = name if window_bits is None else f"{name}+deflate{window_bits}"
+        """No two have the same."""
         self.subprotocol = f"aurex.v1.{name}"
         self.text = text
         """Whether it travels in text frames; else in binary ones."""
+        self._format = name
+        self._framing = _framing
+        if window_bits is not None:
+            self._framing = FrameProtocol(client=False, extensions=[Compression(window_bits)])
         self._library = library
         self._encode = library.Encoder(decimal_format="number").encode
         self._decode = library.Decoder(ClientMessage).decode
@@ -64,8 +70,11 @@ class Encoding:
 
         `position` is where a client stands that has it; the WebSocket's clients know that by themselves.
         """
-        payload: bytes = self._encode(message)
-        return bytes(_framing.send_data(payload.decode() if self.text else payload))
+        return self.frame_payload(self._encode(message))
+
+    def frame_payload(self, payload: bytes) -> bytes:
+        """What `encode` made, as a whole WebSocket frame."""
+        return bytes(self._framing.send_data(payload.decode() if self.text else payload))
 
     def decode(self, payload: str | bytes) -> ClientMessage:
         """One message of a client: `str` is the payload of a text frame, `bytes` that of a binary one.
@@ -105,7 +114,7 @@ class Encoding:
             return ProtocolError(ErrorCode.INVALID_MESSAGE, "nested too deeply")
         except _UNREADABLE as fault:
             return ProtocolError(
-                ErrorCode.INVALID_MESSAGE, f"cannot be read as {self.name}: {_clip(str(fault))}"
+                ErrorCode.INVALID_MESSAGE, f"cannot be read as {self._format}: {_clip(str(fault))}"
             )
         request_id: RequestId | None = self._part(head.id, RequestId)
         name: str | None = self._part(head.type, str)
@@ -144,6 +153,12 @@ class EventStream(Encoding):
 JSON = Encoding("json", msgspec.json, text=True)
 MSGPACK = Encoding("msgpack", msgspec.msgpack, text=False)
 
+_compressed = {
+    (plain, window_bits): Encoding(plain.name, library, text=plain.text, window_bits=window_bits)
+    for plain, library in ((JSON, msgspec.json), (MSGPACK, msgspec.msgpack))
+    for window_bits in WINDOWS
+}
+
 EVENTS = EventStream("events", msgspec.json, text=True)
 
 _by_subprotocol = {encoding.subprotocol: encoding for encoding in (JSON, MSGPACK)}
@@ -159,6 +174,11 @@ def negotiate(offered: Sequence[str]) -> tuple[Encoding, str | None]:
         if name in _by_subprotocol:
             return _by_subprotocol[name], name
     return JSON, None
+
+
+def compressed(plain: Encoding, window_bits: int) -> Encoding:
+    """JSON or MSGPACK for sessions that agreed on compression with one of `WINDOWS`: one instance for all of them."""
+    return _compressed[plain, window_bits]
 
 
 def retry_event(wait_ms: int) -> bytes:

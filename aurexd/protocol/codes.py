@@ -42,7 +42,7 @@ class CloseCode(IntEnum):
         code.later = later
         return code
 
-    WEBSOCKET_ERROR = 1002, "The client's frames break RFC 6455."
+    WEBSOCKET_ERROR = 1002, "The client's frames break RFC 6455, or its compressed messages RFC 7692."
     UNSUPPORTED_DATA = 1003, "A binary frame in a JSON session, or a text frame in a MessagePack session."
     INVALID_TEXT = 1007, "A text frame that is not UTF-8."
     MESSAGE_TOO_BIG = 1009, "A message larger than `max_message_bytes`."

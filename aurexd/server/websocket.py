@@ -14,12 +14,14 @@ import trio
 import trio_websocket
 from wsproto import ConnectionType, WSConnection, events
 from wsproto.connection import ConnectionState
+from wsproto.extensions import Extension
 
 from aurexd.actors.session import Session
 from aurexd.clock import Clock
 from aurexd.protocol import compose
-from aurexd.protocol.codec import Encoding, negotiate
+from aurexd.protocol.codec import JSON, compressed, negotiate
 from aurexd.protocol.codes import CloseCode, ErrorCode, close_reason
+from aurexd.protocol.deflate import SessionDeflate
 from aurexd.server.admission import Admission, Refusal
 from aurexd.server.request import Request
 from aurexd.server.stream import ClientStream
@@ -80,14 +82,14 @@ class WebSocketServer:
                     elif refusal is not None:
                         await self._refuse(stream, request, connection, refusal)
                     else:
-                        encoding, subprotocol = negotiate(request.subprotocols)
+                        channels = self._streaming.default_channels
                         await self._streaming.run(
                             nursery,
                             stream,
                             request,
-                            _Conversation(stream, connection, encoding, self._clock),
-                            encoding=encoding,
-                            channels=frozenset() if subprotocol else self._streaming.default_channels,
+                            _Conversation(stream, connection, self._clock),
+                            encoding=connection.encoding,
+                            channels=frozenset() if connection.subprotocol else channels,
                         )
                 finally:
                     stream.end_session()  # the hub may not know yet, and the nursery will soon be gone
@@ -102,12 +104,11 @@ class WebSocketServer:
         self, nursery: trio.Nursery, stream: ClientStream, request: Request
     ) -> _Connection | None:
         """The connection, open; None when the handshake failed, which the client was told."""
-        encoding, subprotocol = negotiate(request.subprotocols)
         connection = _Connection(stream, self._settings)
         with trio.move_on_after(self._settings.limits.handshake_timeout_s) as handshake:
             nursery.start_soon(connection.read, handshake)
-            await connection.accept(subprotocol)
-            stream.start_session(nursery, encoding)
+            await connection.accept(request)
+            stream.start_session(nursery, connection.encoding)
             return connection
         return None
 
@@ -119,22 +120,18 @@ class WebSocketServer:
         refusal: Refusal,
     ) -> None:
         """Tell the client why, then close: a browser cannot read a refused upgrade."""
-        encoding, _ = negotiate(request.subprotocols)
-        code = ErrorCode[refusal.code.name]
-        stream.send_frame(encoding.frame(compose.error(code, refusal.message, self._clock.now())))
+        error = compose.error(ErrorCode[refusal.code.name], refusal.message, self._clock.now())
+        stream.send_frame(connection.encoding.frame(error))
         log.info("session_refused", client=request.address, code=refusal.code.value, reason=refusal.message)
-        await _Conversation(stream, connection, encoding, self._clock).close(refusal.code)
+        await _Conversation(stream, connection, self._clock).close(refusal.code)
 
 
 class _Conversation:
     """What is said over a WebSocket beside the frames that the hub writes; see `Conversation`."""
 
-    def __init__(
-        self, stream: ClientStream, connection: _Connection, encoding: Encoding, clock: Clock
-    ) -> None:
+    def __init__(self, stream: ClientStream, connection: _Connection, clock: Clock) -> None:
         self._stream = stream
         self._connection = connection
-        self._encoding = encoding
         self._clock = clock
 
     async def listen(self, session: Session) -> None:
@@ -149,7 +146,7 @@ class _Conversation:
         with trio.move_on_after(CLOSE_S):
             if code is CloseCode.GOING_AWAY:
                 notice = compose.going_away("the server stops", wait_ms, self._clock.now())
-                await self._stream.send_all(self._encoding.frame(notice))
+                await self._stream.send_all(self._connection.encoding.frame(notice))
             reason = close_reason(code, wait_ms if code in RETRY_LATER else None)
             await self._connection.aclose(code, reason)
 
@@ -159,6 +156,8 @@ class _Connection(trio_websocket.WebSocketConnection):
 
     def __init__(self, stream: ClientStream, settings: Settings) -> None:
         super().__init__(stream, WSConnection(ConnectionType.SERVER))
+        self.encoding = JSON
+        """What is sent in; `accept` settles it."""
         self._client_stream = stream
         self._settings = settings
 
@@ -167,10 +166,18 @@ class _Connection(trio_websocket.WebSocketConnection):
         await self._reader_task()
         handshake.cancel()
 
-    async def accept(self, subprotocol: str | None) -> None:
-        """Wait for the client's handshake and answer it."""
-        handshake = await self._get_request()
-        await handshake.accept(subprotocol=subprotocol)
+    async def accept(self, request: Request) -> None:
+        """Wait for the client's handshake and answer it: here encoding and compression are agreed on."""
+        self.encoding, self._subprotocol = negotiate(request.subprotocols)
+        settings = self._settings
+        deflate = SessionDeflate(lambda: settings.limits.max_message_bytes)
+        extensions: list[Extension] = [deflate] if settings.realtime.compression else []
+        await self._get_request()
+        # As the library accepts, which knows no extensions.
+        await self._send(events.AcceptConnection(subprotocol=self._subprotocol, extensions=extensions))
+        self._open_handshake.set()
+        if deflate.window_bits is not None:
+            self.encoding = compressed(self.encoding, deflate.window_bits)
         self._wsproto.handshake = _HANDSHAKE_DONE  # type: ignore[assignment]
 
     async def _send(self, event: events.Event) -> None:

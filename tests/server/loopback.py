@@ -23,6 +23,7 @@ import msgspec
 import trio
 import trio.testing
 from wsproto import ConnectionType, WSConnection, events
+from wsproto.extensions import PerMessageDeflate
 
 from aurexd.actors.hub import Hub
 from aurexd.actors.messages import (
@@ -43,9 +44,10 @@ from aurexd.actors.messages import (
 from aurexd.actors.session import Session
 from aurexd.actors.trio_actor import TrioActor, start_actor
 from aurexd.clock import LoopClock
-from aurexd.config.model import Config, Heartbeat, Limits
+from aurexd.config.model import Config, Heartbeat, Limits, Realtime
 from aurexd.market import SECOND_US, EpochUs, Instrument, Price, Quality
 from aurexd.protocol import codec
+from aurexd.protocol.deflate import WINDOWS
 from aurexd.server.admission import Admission
 from aurexd.server.api import Api
 from aurexd.server.events import EventStreamServer
@@ -154,6 +156,22 @@ class ClosedError(Exception):
         self.reason = reason
 
 
+class Offer(PerMessageDeflate):
+    """An offer of compression, word for word, and the answer to it; from there on wsproto does what was agreed on."""
+
+    def __init__(self, parameters: str) -> None:
+        super().__init__()
+        self.parameters = parameters
+        self.answer: str | None = None
+
+    def offer(self) -> bool | str:
+        return self.parameters or True
+
+    def finalize(self, offer: str) -> None:
+        self.answer = offer
+        super().finalize(offer)
+
+
 class Client:
     """A WebSocket client that does only what it is told, but for answering pings and closes."""
 
@@ -162,6 +180,7 @@ class Client:
         self.socket = sock
         self.answers_pings = answers_pings
         self.subprotocol: str | None = None
+        self.compression: Offer | None = None
         self.refusal: int | None = None
         """The status of an answer that is no upgrade."""
         self.pings = 0
@@ -172,11 +191,23 @@ class Client:
         self._payload: list[Any] = []
 
     async def upgrade(
-        self, host: str, subprotocols: Sequence[str], headers: Sequence[tuple[str, str]], path: str = PATH
+        self,
+        host: str,
+        subprotocols: Sequence[str],
+        headers: Sequence[tuple[str, str]],
+        path: str = PATH,
+        offer: str | None = None,
     ) -> None:
         """Shake hands; sets `refusal` when the server refuses."""
         extra = [(name.encode(), value.encode()) for name, value in headers]
-        request = events.Request(host=host, target=path, subprotocols=list(subprotocols), extra_headers=extra)
+        self.compression = None if offer is None else Offer(offer)
+        request = events.Request(
+            host=host,
+            target=path,
+            subprotocols=list(subprotocols),
+            extra_headers=extra,
+            extensions=[self.compression] if self.compression else [],
+        )
         await self.stream.send_all(self._ws.send(request))
         match await self._event():
             case events.AcceptConnection(subprotocol=subprotocol):
@@ -266,7 +297,10 @@ class Client:
                 seen.append(await self.message())
         except ClosedError as closed:
             self.received += await read_to_the_end(self.stream)
-            FrameReader(ENCODINGS[self.subprotocol]).feed(bytes(self.received))
+            encoding = ENCODINGS[self.subprotocol]
+            if self.compression is not None and self.compression.answer is not None:
+                encoding = codec.compressed(encoding, max(WINDOWS))
+            FrameReader(encoding).feed(bytes(self.received))
             return closed.code, json.loads(closed.reason) if closed.reason else {}, seen
 
     def _decoded(self, message: dict[str, Any]) -> dict[str, Any]:
@@ -363,11 +397,12 @@ class Served:
         rcvbuf: int | None = None,
         answers_pings: bool = True,
         path: str = PATH,
+        offer: str | None = None,
     ) -> Client:
-        """A WebSocket client, after the handshake."""
+        """A WebSocket client, after the handshake. `offer`: of compression, its parameters."""
         stream, sock = await self.open_stream(rcvbuf=rcvbuf)
         client = Client(stream, sock, answers_pings=answers_pings)
-        await client.upgrade(host or f"127.0.0.1:{self.port.port}", subprotocols, headers, path)
+        await client.upgrade(host or f"127.0.0.1:{self.port.port}", subprotocols, headers, path, offer)
         return client
 
     async def fetch(self, target: str, method: str = "GET", headers: dict[str, str] | None = None) -> Answer:
@@ -430,9 +465,16 @@ async def serving(
     server_tls: ssl.SSLContext | None = None,
     client_tls: ssl.SSLContext | None = None,
     known: bool = True,
+    compression: bool = True,
 ) -> AsyncIterator[Served]:
     """Serve until the context ends, which cuts every connection. `known`: there is a status."""
-    settings = Settings(Config(limits=limits or Limits(), heartbeat=heartbeat or Heartbeat()))
+    settings = Settings(
+        Config(
+            realtime=Realtime(compression=compression),
+            limits=limits or Limits(),
+            heartbeat=heartbeat or Heartbeat(),
+        )
+    )
     served = Served(settings)
     served.client_tls = client_tls
     with trio.fail_after(SAFETY_S):
