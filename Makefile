@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SETUP := $(VENV)/.installed
 
-.PHONY: help run test test-fast check format bench clean
+.PHONY: help run test test-fast check format bench autobahn clean
 .DEFAULT_GOAL := help
 
 help:  ## what there is
@@ -37,6 +37,10 @@ format: $(SETUP)  ## write the code as ruff formats it
 bench: $(SETUP)  ## measure against peers, in one run, as ratios
 	$(BIN)/python bench/fanout.py
 	$(BIN)/python bench/replay.py
+	$(BIN)/python bench/wire.py
+
+autobahn: $(SETUP)  ## the Autobahn test suite against our WebSocket: half an hour, needs Python 2.7; docs/autobahn.md
+	$(BIN)/python -m tests.autobahn.run
 
 clean:  ## remove what the other targets made
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*
