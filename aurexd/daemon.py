@@ -182,7 +182,7 @@ class Daemon:
             Candidate(
                 source=provider.settings.name,
                 priority=provider.settings.priority,
-                stale_after_s=provider.settings.stale_after_s or provider.traits.stale_after_s,
+                stale_after_s=provider.stale_after_s,
                 known_delay_s=provider.traits.known_delay_s,
             )
             for provider in self._providers

@@ -56,6 +56,11 @@ class Candidate(msgspec.Struct):
                 self.lost = self.lost or self.fresh_since < math.inf
                 self.fresh_since = now
 
+    def allow(self, stale_after_s: float, now: float) -> None:
+        if self.is_fresh(now):
+            self.stale_at += max(0.0, stale_after_s - self.stale_after_s)
+        self.stale_after_s = stale_after_s
+
     def quality(self) -> Quality:
         """How far its price can be trusted while it is fresh."""
         assert self.tick is not None
@@ -109,6 +114,14 @@ class Selection:
         """
         self._candidates[tick.source].observe(tick, now)
         return self._judge(now, tick)
+
+    def allow(self, source: str, stale_after_s: float, now: float) -> None:
+        """From here on a price of `source` may be that old. One that is fresh now is not stale any sooner for it.
+
+        A source that does not serve this symbol is none of its business.
+        """
+        if source in self._candidates:
+            self._candidates[source].allow(stale_after_s, now)
 
     def elapse(self, now: float) -> Verdict:
         """Time passed; to be called at `next_change()`, harmless at any other time."""

@@ -130,6 +130,34 @@ def test_an_old_quote_replayed_by_a_frozen_feed_makes_nobody_fresh() -> None:
     assert s.carrier == "second"
 
 
+def test_a_price_that_may_be_older_stays_fresh_until_it_is() -> None:
+    s = best_and_second()
+    s.observe(tick("best"), 0.0)
+    s.allow("best", 60.0, 4.0)
+    assert s.next_change(4.0) == 60.0
+    assert s.elapse(60.0).changed
+    assert s.reason == "best: no fresh price for 60 s, and no other source is fresh"
+
+
+def test_a_price_that_may_be_less_old_from_now_on_is_not_stale_for_that() -> None:
+    s = selection(Candidate("best", 1, 60.0))
+    s.observe(tick("best"), 0.0)
+    s.allow("best", 5.0, 20.0)
+    assert not s.elapse(20.0).changed
+    s.observe(tick("best", 21.0), 21.0)
+    assert s.next_change(21.0) == 26.0
+
+
+def test_what_is_stale_does_not_come_back_because_it_may_be_older() -> None:
+    s = best_and_second()
+    s.observe(tick("best"), 0.0)
+    s.elapse(5.0)
+    s.allow("best", 60.0, 6.0)
+    assert not s.elapse(6.0).changed
+    assert s.quality is Quality.STALE
+    s.allow("of another symbol", 60.0, 6.0)
+
+
 # --- any order of events --------------------------------------------------------------------------------------
 
 NAMES = ("a", "b", "c")

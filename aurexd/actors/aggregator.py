@@ -20,6 +20,7 @@ from aurexd.actors.messages import (
     Message,
     PriceChanged,
     Recorded,
+    StaleAfterChanged,
     StatusChanged,
     SymbolState,
     TickReceived,
@@ -82,6 +83,9 @@ class Aggregator(TrioActor):
                 symbol = self._symbols[tick.symbol]
                 verdict = symbol.rules.selection.observe(tick, trio.current_time())
                 await self._act(symbol, verdict, tick)
+            case StaleAfterChanged(source=source, stale_after_s=stale_after_s):
+                for symbol in self._symbols.values():
+                    symbol.rules.selection.allow(source, stale_after_s, trio.current_time())
             case TimePassed():
                 for symbol in self._symbols.values():
                     await self._act(symbol, symbol.rules.selection.elapse(trio.current_time()), None)

@@ -93,6 +93,13 @@ class TickReceived(Message, frozen=True, kw_only=True, gc=False):
     tick: Tick
 
 
+class StaleAfterChanged(Message, frozen=True, kw_only=True, gc=False):
+    """A source is asked at another pace, so its price is stale after another time."""
+
+    source: str
+    stale_after_s: float
+
+
 class PriceChanged(Message, frozen=True, kw_only=True, gc=False):
     """The symbol has a new price."""
 

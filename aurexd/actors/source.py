@@ -58,7 +58,6 @@ class Source(TrioActor):
         self.rng = rng
         self.subscriptions = subscriptions
         settings = provider.settings
-        self.stale_after_s: float = settings.stale_after_s or provider.traits.stale_after_s
         self._provider = provider
         self._name: str = settings.name
         self._by_code = {s.code: s for s in subscriptions}
@@ -204,14 +203,15 @@ class Source(TrioActor):
         silence_s = self._provider.traits.silence_s
         if silence_s == math.inf:
             return
-        mute_s = max(MUTE_S, 4 * self.stale_after_s)
-        while True:
-            await trio.sleep_until(min(self._heard_at + silence_s, self._ticked_at + mute_s))
-            now = trio.current_time()
-            if now >= self._heard_at + silence_s:
+        while silence.error is None:
+            mute_s = max(MUTE_S, 4 * self._provider.stale_after_s)
+            silent_at, mute_at = self._heard_at + silence_s, self._ticked_at + mute_s
+            if trio.current_time() >= silent_at:
                 silence.end(f"silent: nothing received for {silence_s:g} s")
-            elif now >= self._ticked_at + mute_s:
+            elif trio.current_time() >= mute_at:
                 silence.end(f"mute: connected, but no price for {mute_s:g} s")
+            else:
+                await trio.sleep_until(min(silent_at, mute_at))
 
     async def _wait_to_retry(self, error: FeedError) -> None:
         if self._ticked_at - self._attempt_at >= HEALTHY_S:

@@ -128,9 +128,18 @@ class Provider(abc.ABC, Generic[S]):
     Settings: ClassVar[type[SourceSettings]] = SourceSettings
 
     def __init__(self, settings: S, *, update_interval_s: float) -> None:
-        """`update_interval_s`: how often a polling provider asks, where its own minimum allows that."""
+        """`update_interval_s`: see `change_update_interval`."""
         self.settings = settings
+        self.change_update_interval(update_interval_s)
+
+    def change_update_interval(self, update_interval_s: float) -> None:
+        """From here on a polling provider asks this often, where its own minimum allows that."""
         self.update_interval_s = update_interval_s
+
+    @property
+    def stale_after_s(self) -> float:
+        """A price of this source that is older can no longer be trusted."""
+        return self.settings.stale_after_s or self.traits.stale_after_s
 
     @staticmethod
     def instrument_of(code: str) -> Instrument | None:

@@ -86,14 +86,22 @@ class Polling(Provider[P], Generic[P]):
     """Never ask for the same code more often than this."""
 
     def __init__(self, settings: P, *, update_interval_s: float) -> None:
+        self._interval_changed = trio.Event()
         super().__init__(settings, update_interval_s=update_interval_s)
+        # These outlive a `run`: no retry or resume may ask too soon, or present an old answer as news.
+        self._asked_at = -math.inf
+        self._fresh_for_s = 0.0
+        self._seen: dict[str, Quote] = {}
+
+    def change_update_interval(self, update_interval_s: float) -> None:
+        """Holds for the poll that is waited for, too."""
+        super().change_update_interval(update_interval_s)
         self.interval_s = max(update_interval_s, self.min_interval_s)
         # Asked rarely, a price lasts longer: until three polls have brought nothing.
-        stale_after_s = max(self.traits.stale_after_s, 3 * self.interval_s)
-        self.traits = msgspec.structs.replace(self.traits, stale_after_s=stale_after_s)
-        # Both outlive a `run`: no retry or resume may ask too soon, or present an old answer as news.
-        self._due = -math.inf
-        self._seen: dict[str, Quote] = {}
+        usual = type(self).traits
+        stale_after_s = max(usual.stale_after_s, 3 * self.interval_s)
+        self.traits = msgspec.structs.replace(usual, stale_after_s=stale_after_s)
+        self._interval_changed.set()
 
     @abc.abstractmethod
     def asking(self, feed: Feed) -> AbstractAsyncContextManager[Asking]:
@@ -103,11 +111,10 @@ class Polling(Provider[P], Generic[P]):
         """Ask for each subscription in turn, for ever; one poll that fails ends it."""
         async with self.asking(feed) as ask:
             for subscription in itertools.cycle(feed.subscriptions):
-                await trio.sleep_until(self._due)
-                asked = trio.current_time()
-                self._due = asked + self.interval_s / len(feed.subscriptions)
-                quote, fresh_for_s = await ask(subscription.code)
-                self._due = asked + max(self.interval_s, fresh_for_s) / len(feed.subscriptions)
+                await self._wait_until_due(len(feed.subscriptions))
+                self._asked_at = trio.current_time()
+                self._fresh_for_s = 0.0
+                quote, self._fresh_for_s = await ask(subscription.code)
                 feed.connected()
                 if quote == self._seen.get(subscription.code):
                     feed.heard()
@@ -120,6 +127,14 @@ class Polling(Provider[P], Generic[P]):
                     ask=quote.ask,
                     last=quote.last,
                 )
+
+    async def _wait_until_due(self, codes: int) -> None:
+        due = False
+        while not due:
+            self._interval_changed = trio.Event()
+            with trio.move_on_at(self._asked_at + max(self.interval_s, self._fresh_for_s) / codes) as waited:
+                await self._interval_changed.wait()
+            due = waited.cancelled_caught
 
 
 class HttpPolling(Polling[H], Generic[H]):

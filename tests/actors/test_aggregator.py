@@ -7,7 +7,15 @@ from typing import Any
 import trio
 
 from aurexd.actors.aggregator import Aggregator, SymbolRules
-from aurexd.actors.messages import GetSymbol, GetSymbols, PriceChanged, Recorded, StatusChanged, TickReceived
+from aurexd.actors.messages import (
+    GetSymbol,
+    GetSymbols,
+    PriceChanged,
+    Recorded,
+    StaleAfterChanged,
+    StatusChanged,
+    TickReceived,
+)
 from aurexd.actors.trio_actor import ask, start_actor
 from aurexd.clock import LoopClock
 from aurexd.market import SECOND_US, EpochUs, Instrument, Quality, Tick
@@ -131,6 +139,22 @@ async def test_steady_ticks_are_never_called_stale(autojump_clock: object) -> No
         kinds = [type(message) for message in p.seen()]
         assert kinds.count(PriceChanged) == 100
         assert kinds.count(StatusChanged) == 2  # nothing known, then live
+
+
+async def test_a_source_that_is_asked_less_often_is_not_called_stale_for_it(autojump_clock: object) -> None:
+    async with pipeline() as p:
+        await p.tick("best", "2000")
+        p.seen()
+        p.ref.tell(StaleAfterChanged(source="best", stale_after_s=60.0))
+        await trio.sleep(59)
+        assert p.seen() == []
+        await trio.sleep(2)
+        (status,) = p.seen()
+        assert status.quality is Quality.STALE
+        p.ref.tell(StaleAfterChanged(source="best", stale_after_s=2.0))
+        await p.tick("best", "2001")
+        await trio.sleep(3)
+        assert [type(message) for message in p.seen()] == [StatusChanged, PriceChanged, StatusChanged]
 
 
 async def test_an_unknown_symbol_is_none(autojump_clock: object) -> None:

@@ -97,6 +97,29 @@ async def test_it_asks_as_often_as_configured_but_not_more_than_the_provider_all
     assert [time for _, time in asked] == pytest.approx([real_s * n for n in range(4)])
 
 
+@pytest.mark.parametrize(
+    ("changed_s", "expected"),
+    [(30.0, [0, 10, 40, 70]), (3.0, [0, 10, 14, 17, 20]), (0.1, [0, 10, 14, 16, 18])],
+    ids=["longer", "shorter", "shorter than the provider allows"],
+)
+async def test_another_interval_holds_for_the_poll_that_is_waited_for(
+    changed_s: float, expected: list[float], autojump_clock: trio.testing.MockClock
+) -> None:
+    async def answer(code: str) -> Answer:
+        return Answer(quote(1, "1"))
+
+    async def change() -> None:
+        await trio.sleep(14)
+        provider.change_update_interval(changed_s)
+        assert provider.stale_after_s == max(10.0, 3 * changed_s)
+
+    provider = Asked(answer, update_interval_s=10)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(change)
+        asked = await times_asked(provider, FakeFeed("a"), expected[-1] + 1)
+    assert [time for _, time in asked] == pytest.approx(expected)
+
+
 async def test_several_symbols_are_asked_in_turn_evenly_spread(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
