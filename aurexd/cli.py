@@ -12,6 +12,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
 import structlog
@@ -123,7 +124,9 @@ def _parser() -> Parser:
     parser.add_argument("--version", action="version", version=f"aurexd {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
-    run = commands.add_parser("run", help="run the daemon until SIGTERM or Ctrl-C")
+    run = commands.add_parser(
+        "run", help="run the daemon until SIGTERM or Ctrl-C; SIGHUP has its configuration read again"
+    )
     _add_config(run)
     run.set_defaults(command=_run)
 
@@ -152,20 +155,21 @@ def _add_config(command: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    config = load(config_file(options.config))
+    file = config_file(options.config)
+    config = load(file)
     log.configure(config.log.level, config.log.format, secrets=config.secrets)
     for note in _notes(config):
         _log.warning("config_noted", path=note.path, note=note.message, hint=note.suggestion)
-    return status_of(lambda: _serve(config), _log_failure)
+    return status_of(lambda: _serve(config, file), _log_failure)
 
 
-def _serve(config: Config) -> int:
+def _serve(config: Config, file: Path) -> int:
     # Imported here: the other commands answer faster without the whole daemon.
     import trio
 
     from aurexd.daemon import run_daemon
 
-    trio.run(run_daemon, config)
+    trio.run(run_daemon, config, file)
     return EX_OK
 
 

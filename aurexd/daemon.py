@@ -6,10 +6,12 @@ way round along the data's way, so that each stage drains into the next and noth
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import gc
 import random
 import signal
+from pathlib import Path
 from typing import Any
 
 import pykka
@@ -19,15 +21,18 @@ import trio
 from aurexd import __version__
 from aurexd.actors.aggregator import Aggregator, SymbolRules
 from aurexd.actors.hub import Hub
-from aurexd.actors.messages import GetSource, Recorded, SourceState, SourceStatus
+from aurexd.actors.messages import GetSource, Recorded, SourceState, SourceStatus, StaleAfterChanged
 from aurexd.actors.persister import Persister, StoreWorker
 from aurexd.actors.source import Source
 from aurexd.actors.supervisor import ChildSpec, OnExhausted, Strategy, Supervisor
-from aurexd.actors.trio_actor import ask
+from aurexd.actors.trio_actor import ask, tell_when_room
 from aurexd.backlog import Backlog
 from aurexd.backoff import Backoff
 from aurexd.clock import Clock, SystemClock
-from aurexd.config import Config
+from aurexd.config import Config, load
+from aurexd.config.check import notes
+from aurexd.errors import ConfigError
+from aurexd.log import configure as configure_log
 from aurexd.selection import Candidate, Selection
 from aurexd.server.admission import Admission
 from aurexd.server.api import Api
@@ -37,7 +42,7 @@ from aurexd.server.port import Port, bind
 from aurexd.server.streaming import Streaming
 from aurexd.server.tls import server_tls
 from aurexd.server.websocket import WebSocketServer
-from aurexd.settings import Settings
+from aurexd.settings import Plan, Settings, plan_reload
 from aurexd.sources import provider_class
 from aurexd.sources.base import Provider, SourceSettings, Subscription
 
@@ -111,6 +116,41 @@ class Daemon:
             self._core.stop()
             nursery.cancel_scope.deadline = trio.current_time() + self._core.shutdown_s + SESSIONS_CLOSE_S
         log.info("daemon_stopped", uptime_s=round(self.uptime_s, 1))
+
+    async def reload(self, config: Config) -> Plan:
+        """Take over what of `config` can change while clients are served; nobody is dropped for it.
+
+        Raises:
+            ConfigError: the certificate and the key cannot be used together; nothing has changed.
+
+        """
+        plan = plan_reload(self._config, config)
+        # What must be read from files comes first: it may fail. The names may be the same, what they hold is not.
+        tls = await trio.to_thread.run_sync(server_tls, plan.config.tls)
+        # From here on nothing fails and nothing waits, so that nobody sees one half of it.
+        self._config = plan.config
+        self.settings.replace(plan.config)
+        self.port.tls = tls
+        configure_log(
+            plan.config.log.level,
+            plan.config.log.format,
+            secrets={*self._config.secrets, *config.secrets},
+        )
+        log.info("config_reloaded", changed=plan.changed)
+        for setting in plan.waiting:
+            log.warning("restart_needed", setting=setting)
+        await self._pace_sources()
+        return plan
+
+    async def _pace_sources(self) -> None:
+        for provider in self._providers:
+            stale_after_s = provider.stale_after_s
+            provider.change_update_interval(self.settings.realtime.update_interval_s)
+            if provider.stale_after_s != stale_after_s:
+                name = provider.settings.name
+                change = StaleAfterChanged(source=name, stale_after_s=provider.stale_after_s)
+                with contextlib.suppress(pykka.ActorDeadError):  # the daemon stops
+                    await tell_when_room(self._core.address("aggregator"), change)
 
     # --- the parts, in the order they start ---
 
@@ -289,11 +329,12 @@ class Daemon:
         return statuses
 
 
-async def run_daemon(config: Config) -> None:
-    """Run the daemon until SIGTERM or SIGINT. A second signal ends it at once."""
+async def run_daemon(config: Config, file: Path) -> None:
+    """Run the daemon until SIGTERM or SIGINT; a second signal ends it at once. SIGHUP has `file` read again."""
     daemon = Daemon(config)
     async with trio.open_nursery() as nursery:
         await nursery.start(_stop_on_signal, daemon)
+        await nursery.start(_reload_on_signal, daemon, file)
         await daemon.run()
         nursery.cancel_scope.cancel()
 
@@ -307,3 +348,28 @@ async def _stop_on_signal(
             log.info("signal_received", signal=signal.Signals(number).name)
             daemon.stop()
             break
+
+
+async def _reload_on_signal(
+    daemon: Daemon, file: Path, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
+    with trio.open_signal_receiver(signal.SIGHUP) as signals:
+        task_status.started()
+        async for _ in signals:
+            log.info("signal_received", signal=signal.SIGHUP.name)
+            await _reload(daemon, file)
+
+
+async def _reload(daemon: Daemon, file: Path) -> None:
+    """Read the configuration again and take over what can be; whatever goes wrong, the daemon goes on as it was."""
+    try:
+        config = await trio.to_thread.run_sync(load, file, abandon_on_cancel=True)
+        await daemon.reload(config)
+    except ConfigError as error:
+        for problem in error.problems:
+            log.error("config_refused", file=error.file, problem=str(problem))
+    except Exception:
+        log.exception("reload_crashed", file=str(file))
+    else:
+        for note in notes(config):
+            log.warning("config_noted", path=note.path, note=note.message, hint=note.suggestion)

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from aurexd.config.model import Config, Heartbeat, Limits, Realtime
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from aurexd.config.model import SECTIONS, Config, Heartbeat, Limits, ReadOnce, Realtime, Section
+
+LIVE = ("realtime", "tls", "limits", "heartbeat", "log")
+"""The tables that a reload replaces, but for the keys marked `ReadOnce`. TLS itself is neither switched on nor off:
+on an address that others can reach, prices would go out in the clear."""
 
 
 class Settings:
@@ -23,3 +30,48 @@ class Settings:
         self.realtime = config.realtime
         self.limits = config.limits
         self.heartbeat = config.heartbeat
+
+
+class Plan(NamedTuple):
+    """What a reload does. Settings are named as in `limits.max_connections`, `symbols.XAUUSD`, `sources.alltick`."""
+
+    config: Config
+    """What holds from then on."""
+    changed: list[str]
+    """What is another than before."""
+    waiting: list[str]
+    """What was asked for and needs a restart; it stays as it was."""
+
+
+def plan_reload(running: Config, wanted: Config) -> Plan:
+    """How a daemon that runs with one configuration comes as near to another as it can without a restart."""
+    live = [
+        name
+        for name in LIVE
+        if name != "tls" or bool(running.tls.certificate) == bool(wanted.tls.certificate)
+    ]
+    config = running.model_copy(
+        update={name: _replaced(getattr(running, name), getattr(wanted, name)) for name in live}
+    )
+    return Plan(config, [*_differences(running, config)], [*_differences(config, wanted)])
+
+
+def _replaced(running: Section, wanted: Section) -> Section:
+    fields = type(running).model_fields
+    kept = [key for key, field in fields.items() if any(isinstance(m, ReadOnce) for m in field.metadata)]
+    return wanted.model_copy(update={key: getattr(running, key) for key in kept})
+
+
+def _differences(one: Config, other: Config) -> Iterator[str]:
+    for section, model in SECTIONS.items():
+        for key in model.model_fields:
+            if getattr(getattr(one, section), key) != getattr(getattr(other, section), key):
+                yield f"{section}.{key}"
+    yield from _of_tables("symbols", one.symbols, other.symbols)
+    yield from _of_tables("sources", {s.name: s for s in one.sources}, {s.name: s for s in other.sources})
+
+
+def _of_tables(kind: str, one: dict[str, Any], other: dict[str, Any]) -> Iterator[str]:
+    yield from (f"{kind}.{name}" for name in {**one, **other} if one.get(name) != other.get(name))
+    if one == other and list(one) != list(other):
+        yield kind  # the order has a meaning, too

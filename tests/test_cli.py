@@ -60,7 +60,7 @@ def status(*arguments: str) -> int:
     return caught.value.code
 
 
-Run = Callable[[Config], Awaitable[None]]
+Run = Callable[[Config, Path], Awaitable[None]]
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def daemon(monkeypatch: pytest.MonkeyPatch) -> Callable[[Run], None]:
 
 
 def raising(error: BaseException) -> Run:
-    async def run(_config: Config) -> None:
+    async def run(_config: Config, _file: Path) -> None:
         async with trio.open_nursery() as nursery:
 
             async def fail() -> None:
@@ -203,7 +203,7 @@ def test_run_gives_the_daemon_the_configuration_and_ends_with_it(
 ) -> None:
     seen = []
 
-    async def run(config: Config) -> None:
+    async def run(config: Config, _file: Path) -> None:
         seen.append(config)
 
     daemon(run)
@@ -257,7 +257,7 @@ def test_run_logs_what_may_not_be_meant(
     daemon: Callable[[Run], None],
     tmp_path: Path,
 ) -> None:
-    async def run(_config: Config) -> None:
+    async def run(_config: Config, _file: Path) -> None:
         pass
 
     daemon(run)

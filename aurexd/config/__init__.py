@@ -1,6 +1,6 @@
 """The configuration: `model.py` says what there is, `load.py` reads it, `check.py` judges it as a whole.
 
-Read once, before anything starts; nobody looks at a file or the environment later.
+Read before anything starts, and again as a whole by a reload; nobody else looks at a file or the environment.
 """
 
 from aurexd.config.load import config_file, load

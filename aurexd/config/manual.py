@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from pydantic.fields import FieldInfo
 
-from aurexd.config.model import SECTIONS, Section, Symbol
+from aurexd.config.model import SECTIONS, ReadOnce, Section, Symbol
 from aurexd.config.words import expected, toml
 from aurexd.sources import PROVIDERS, provider_class
 from aurexd.sources.base import SourceSettings
@@ -26,6 +26,10 @@ Read in this order, the later wins: this file; conf.d/*.toml beside it, by name 
 by `name`); the environment. There AUREXD_LISTEN__PORT is `port` in [listen], AUREXD_SYMBOLS__GC__DECIMALS
 is `decimals` in [symbols.GC], and AUREXD_SOURCES__GOLD_API__PRIORITY is `priority` of the source named
 gold-api. REALTIME_ENABLED and WS_UPDATE_INTERVAL are understood too.
+
+SIGHUP has all of it read again. [realtime], [limits], [heartbeat], [log] and the certificate and key of [tls]
+then change without anybody being dropped; all else, and what is marked "read at the start only", needs a
+restart, and the log names it.
 
 A token can be kept out of this file: as `token_file`, the path of a file that holds it, or in the environment
 as AUREXD_SOURCES__ALLTICK__TOKEN. A relative path starts in the working directory; that of a `token_file`, of
@@ -140,7 +144,8 @@ def _sources() -> Iterator[str]:
 def _key(key: str, field: FieldInfo, indent: str = "") -> Iterator[str]:
     """A key's meaning, what it takes, and its default as a line to uncomment."""
     default = "" if field.default is None else f"; default {toml(field.default)}"
-    takes = f"({expected(field)}{'; needed' if field.is_required() else default})"
+    once = "; read at the start only" if any(isinstance(m, ReadOnce) for m in field.metadata) else ""
+    takes = f"({expected(field)}{'; needed' if field.is_required() else default}{once})"
     if indent:
         first, *rest = _wrap(f"{key}: {field.description} {takes}", _WIDTH - len(indent) - 2)
         yield indent + first

@@ -25,6 +25,10 @@ class NotBuilt(NamedTuple):
     """What another value would ask for: the subject of `… is not built yet`."""
 
 
+class ReadOnce:
+    """Marks a key that is read at the start only, in a table whose other keys a reload replaces."""
+
+
 class Section(BaseModel):
     """Base of all tables: frozen, and nothing unknown gets in."""
 
@@ -59,12 +63,12 @@ class Realtime(Section):
         "(permessage-deflate). Prices are smaller, and are not. false saves 0.3 ms of CPU for a message of 25 KB.",
     )
 
-    io_uring: bool = Field(
+    io_uring: Annotated[bool, ReadOnce()] = Field(
         default=True,
         description="Whether one system call may write an update to many clients, where the kernel lets us (Linux 6.0 "
         "and newer; containers often do not): a fifth less work. false: a call for each client.",
     )
-    resume_messages: int = Field(
+    resume_messages: Annotated[int, ReadOnce()] = Field(
         default=1000,
         ge=1,
         le=100_000,

@@ -33,7 +33,7 @@ class Running:
         self.database = folder / "aurexd.db"
         self.log_file = folder / "log"
         self._config = folder / "aurexd.toml"
-        self._config.write_text(f'[storage]\nurl = "sqlite:///{self.database}"\n{text}')
+        self.configure(text)
         self._environ = {**os.environ, **(environ or {})}
         self.process: subprocess.Popen[bytes] | None = None
         self.port = 0
@@ -55,6 +55,21 @@ class Running:
             self.process = subprocess.Popen(command, stderr=log, env=self._environ)
         self.wait_for(lambda: len(self.events("daemon_started")) > seen)
         self.port = self.events("daemon_started")[-1]["port"]
+
+    def configure(self, text: str) -> None:
+        """Write another configuration; it counts from the next start or reload on."""
+        self._config.write_text(f'[storage]\nurl = "sqlite:///{self.database}"\n{text}')
+
+    def reload(self, text: str) -> None:
+        """Write another configuration, SIGHUP, and wait until the daemon took it over or refused it."""
+        self.configure(text)
+        judged = self._judged()
+        assert self.process is not None
+        self.process.send_signal(signal.SIGHUP)
+        self.wait_for(lambda: self._judged() > judged)
+
+    def _judged(self) -> int:
+        return len(self.events("config_reloaded")) + len(self.events("config_refused"))
 
     def wait_for(self, condition: Callable[[], bool]) -> None:
         """Ask until it holds, as somebody at a terminal would."""

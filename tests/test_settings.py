@@ -1,0 +1,134 @@
+"""What a reload may change, what needs a restart, and what each is called."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aurexd.config import Config
+from aurexd.config.model import (
+    SECTIONS,
+    Control,
+    Heartbeat,
+    Limits,
+    Listen,
+    Log,
+    Realtime,
+    Section,
+    Storage,
+    Symbol,
+    Tls,
+)
+from aurexd.market import Instrument
+from aurexd.settings import LIVE, Settings, plan_reload
+from aurexd.sources.base import SourceSettings
+
+CHOICES: dict[str, list[Section]] = {
+    "realtime": [Realtime(), Realtime(update_interval_s=1), Realtime(io_uring=False)],
+    "listen": [Listen(), Listen(port=8443), Listen(address="0.0.0.0")],
+    "tls": [Tls(), Tls(certificate="a", private_key="b"), Tls(certificate="c", private_key="b")],
+    "limits": [Limits(), Limits(max_connections=1), Limits(allowed_origins=("https://a.example",))],
+    "heartbeat": [Heartbeat(), Heartbeat(silence_s=1)],
+    "storage": [Storage(), Storage(url="")],
+    "control": [Control(), Control(socket="")],
+    "log": [Log(), Log(level="debug"), Log(format="json")],
+}
+READ_ONCE = {"io_uring", "resume_messages"}
+SYMBOLS = {
+    "XAUUSD": Symbol(instrument=Instrument.SPOT),
+    "GC": Symbol(instrument=Instrument.FUTURE),
+    "TESTGOLD": Symbol(instrument=Instrument.TEST),
+}
+
+
+def source(name: str, priority: int = 1) -> SourceSettings:
+    return SourceSettings(name=name, type="simulated", priority=priority, symbols={"TESTGOLD": "x"})
+
+
+configs = st.builds(
+    Config,
+    symbols=st.permutations(sorted(SYMBOLS)).map(lambda names: {n: SYMBOLS[n] for n in names[:2]}),
+    sources=st.lists(
+        st.builds(source, st.sampled_from("ab"), st.integers(1, 2)), unique_by=lambda s: s.name
+    ).map(tuple),
+    **{name: st.sampled_from(choices) for name, choices in CHOICES.items()},
+)
+
+
+@given(configs, configs)
+def test_a_reload_takes_all_it_may_and_leaves_the_rest_as_it_was(running: Config, wanted: Config) -> None:
+    plan = plan_reload(running, wanted)
+    switched = bool(running.tls.certificate) != bool(wanted.tls.certificate)
+    for name in SECTIONS:
+        live = name in LIVE and not (name == "tls" and switched)
+        for key in SECTIONS[name].model_fields:
+            side = wanted if live and key not in READ_ONCE else running
+            assert getattr(getattr(plan.config, name), key) == getattr(getattr(side, name), key)
+    assert (plan.config.symbols, plan.config.sources) == (running.symbols, running.sources)
+
+
+@given(configs, configs)
+def test_what_was_asked_for_is_either_changed_or_waits_for_a_restart(running: Config, wanted: Config) -> None:
+    plan = plan_reload(running, wanted)
+    assert not set(plan.changed) & set(plan.waiting)
+    assert (plan.changed == plan.waiting == []) == (
+        running == wanted and list(running.symbols) == list(wanted.symbols)
+    )
+    again = plan_reload(plan.config, wanted)
+    assert (again.changed, again.waiting) == ([], plan.waiting)
+    back = plan_reload(plan.config, running)
+    assert (back.changed, back.waiting) == (plan.changed, [])
+
+
+TESTGOLD = SYMBOLS["TESTGOLD"]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "changed", "waiting"),
+    [
+        ({"limits": Limits(max_connections=7)}, ["limits.max_connections"], []),
+        ({"log": Log(level="debug")}, ["log.level"], []),
+        (
+            {"realtime": Realtime(update_interval_s=1, io_uring=False, resume_messages=5)},
+            ["realtime.update_interval_s"],
+            ["realtime.io_uring", "realtime.resume_messages"],
+        ),
+        ({"tls": Tls(certificate="new", private_key="key")}, ["tls.certificate"], []),
+        ({"tls": Tls()}, [], ["tls.certificate", "tls.private_key"]),
+        ({"listen": Listen(port=1)}, [], ["listen.port"]),
+        (
+            {"symbols": {"TESTGOLD": TESTGOLD.model_copy(update={"decimals": 3})}},
+            [],
+            ["symbols.TESTGOLD", "symbols.GC"],
+        ),
+        ({"symbols": {"GC": SYMBOLS["GC"], "TESTGOLD": TESTGOLD}}, [], ["symbols"]),
+        ({"sources": (source("a", 2), source("c"))}, [], ["sources.a", "sources.b", "sources.c"]),
+        ({"sources": (source("b"), source("a"))}, [], ["sources"]),
+    ],
+)
+def test_each_setting_is_named_as_it_is_written(
+    wanted: dict[str, Any], changed: list[str], waiting: list[str]
+) -> None:
+    running = Config(
+        tls=Tls(certificate="old", private_key="key"),
+        symbols={"TESTGOLD": TESTGOLD, "GC": SYMBOLS["GC"]},
+        sources=(source("a"), source("b")),
+    )
+    plan = plan_reload(running, running.model_copy(update=wanted))
+    assert (plan.changed, plan.waiting) == (changed, waiting)
+
+
+def test_all_live_sections_change_at_once() -> None:
+    settings = Settings(Config())
+    wanted = Config(
+        limits=Limits(max_connections=1),
+        heartbeat=Heartbeat(silence_s=1),
+        realtime=Realtime(update_interval_s=1),
+    )
+    settings.replace(wanted)
+    for name in Settings.__slots__:
+        assert name in LIVE
+        assert getattr(settings, name) is getattr(wanted, name)
