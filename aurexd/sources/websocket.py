@@ -177,7 +177,11 @@ async def open_connection(
     try:
         wire = await _secure(title, stream, host, deadline) if parts.scheme == "wss" else stream
         async with trio.open_nursery() as reading:
-            websocket = await reading.start(functools.partial(_read, title, wire, parts, feed, deadline))
+            reader = trio.CancelScope()
+            websocket = await reading.start(
+                functools.partial(_read, title, wire, parts, feed, deadline, reader)
+            )
+            reader.shield = True  # or a cancellation would end it before it has heard the answer to our close
             try:
                 async with trio.open_nursery() as nursery:
                     yield Connection(websocket, feed, nursery, title, redactor or Redactor())
@@ -191,7 +195,7 @@ async def open_connection(
                 # After a close that the provider began this returns at once, and the reader would wait on.
                 with trio.move_on_after(CLOSE_TIMEOUT_S, shield=True):
                     await websocket.aclose()
-                reading.cancel_scope.cancel()
+                reader.cancel()
     except BaseExceptionGroup as group:
         failure = failure or _the_one(group, FeedError)
     finally:
@@ -258,10 +262,11 @@ async def _read(
     url: SplitResult,
     feed: Feed,
     deadline: float,
+    scope: trio.CancelScope,
     *,
     task_status: trio.TaskStatus[WebSocketConnection],
 ) -> None:
-    """Upgrade, then run trio-websocket's reader.
+    """Upgrade, then run trio-websocket's reader in `scope`.
 
     All that fails in here is the provider's or the library's doing: a frame that is none, or a pong due while
     we close, which wsproto refuses to send.
@@ -273,19 +278,20 @@ async def _read(
     wire = _Wire(stream)
     failure: BaseException | None = None
     try:
-        async with trio.open_nursery() as nursery:
-            with trio.fail_at(deadline), wire.upgrade:
-                websocket = await wrap_client_stream(
-                    nursery,
-                    wire,  # type: ignore[arg-type]  # any stream will do; the annotation is narrower than the doc
-                    url.netloc,
-                    (url.path or "/") + (f"?{url.query}" if url.query else ""),
-                    extra_headers=[(b"User-Agent", f"aurexd/{aurexd.__version__}".encode())],
-                    max_message_size=MAX_MESSAGE_BYTES,
-                )
-            if wire.upgrade.cancelled_caught:
-                raise _hung_up(title, wire.head)
-            task_status.started(websocket)
+        with scope:
+            async with trio.open_nursery() as nursery:
+                with trio.fail_at(deadline), wire.upgrade:
+                    websocket = await wrap_client_stream(
+                        nursery,
+                        wire,  # type: ignore[arg-type]  # any stream will do; the annotation is narrower than the doc
+                        url.netloc,
+                        (url.path or "/") + (f"?{url.query}" if url.query else ""),
+                        extra_headers=[(b"User-Agent", f"aurexd/{aurexd.__version__}".encode())],
+                        max_message_size=MAX_MESSAGE_BYTES,
+                    )
+                if wire.upgrade.cancelled_caught:
+                    raise _hung_up(title, wire.head)
+                task_status.started(websocket)
     except BaseExceptionGroup as group:
         failure = _the_one(group, Exception)
     if isinstance(failure, Exception) and not isinstance(failure, FeedError):

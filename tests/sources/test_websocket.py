@@ -418,6 +418,23 @@ async def test_leaving_says_goodbye(loopback_clock: MockClock) -> None:
         assert websocket.closed.code == 1000
 
 
+async def test_whoever_is_cancelled_says_goodbye_too_and_waits_for_no_more_than_the_answer(
+    loopback_clock: MockClock,
+) -> None:
+    """A stopping daemon cancels its sources one after the other: two seconds for each would be many."""
+    async with WebSocketStandIn().running() as standin:
+        with trio.CancelScope() as scope:
+            async with open_connection("Acme", standin.url, FakeFeed()) as connection:
+                websocket = standin.clients[0].websocket
+                begin = trio.current_time()
+                scope.cancel()
+                await connection.receive(parse)
+        assert trio.current_time() - begin < 0.1
+        await trio.testing.wait_all_tasks_blocked(0.001)
+        assert websocket.closed is not None
+        assert websocket.closed.code == 1000
+
+
 @pytest.mark.parametrize("close_frame", [b"", b"\x88\x02\x03\xe8"])
 async def test_leaving_a_dead_peer_takes_no_longer_than_the_deadline(
     loopback_clock: MockClock, close_frame: bytes
