@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import gc
+import math
 import random
 import signal
 from pathlib import Path
@@ -21,7 +22,14 @@ import trio
 from aurexd import __version__
 from aurexd.actors.aggregator import Aggregator, SymbolRules
 from aurexd.actors.hub import Hub
-from aurexd.actors.messages import GetSource, Recorded, SourceState, SourceStatus, StaleAfterChanged
+from aurexd.actors.messages import (
+    DrainSessions,
+    GetSource,
+    Recorded,
+    SourceState,
+    SourceStatus,
+    StaleAfterChanged,
+)
 from aurexd.actors.persister import Persister, StoreWorker
 from aurexd.actors.source import Source
 from aurexd.actors.supervisor import ChildSpec, OnExhausted, Strategy, Supervisor
@@ -31,6 +39,7 @@ from aurexd.backoff import Backoff
 from aurexd.clock import Clock, SystemClock
 from aurexd.config import Config, load
 from aurexd.config.check import notes
+from aurexd.drain import Drain
 from aurexd.errors import ConfigError
 from aurexd.log import configure as configure_log
 from aurexd.selection import Candidate, Selection
@@ -39,7 +48,7 @@ from aurexd.server.api import Api
 from aurexd.server.events import EventStreamServer
 from aurexd.server.http import HttpServer
 from aurexd.server.port import Port, bind
-from aurexd.server.streaming import Streaming
+from aurexd.server.streaming import CLOSE_S, Streaming
 from aurexd.server.tls import server_tls
 from aurexd.server.websocket import WebSocketServer
 from aurexd.settings import Plan, Settings, plan_reload
@@ -82,12 +91,18 @@ class Daemon:
         self._storage = self._storage_supervisor()
         self._sources = self._source_supervisor()
         self._core = self._core_supervisor()
+        self._admission = Admission(self.settings)
         self.port = self._make_port()
 
     @property
     def uptime_s(self) -> float:
         """Seconds since the start."""
         return trio.current_time() - self._started_at
+
+    @property
+    def retry_after_s(self) -> int:
+        """While it drains: seconds until it is worth while to come again."""
+        return math.ceil(self._admission.retry_after_ms / 1000)
 
     def stop(self) -> None:
         """Ask the daemon to stop in order."""
@@ -102,16 +117,17 @@ class Daemon:
         """
         async with trio.open_nursery() as nursery:
             await nursery.start(self._core.run)
-            await nursery.start(self.port.serve)
-            self.phase = "serving"
-            # What lives now lives for good: the collector need not look at it again with every thousand clients.
+            # What lives now lives for good: the collector need not look at it again with every thousand clients,
+            # who may come with the next line.
             gc.collect()
             gc.freeze()
+            await nursery.start(self.port.serve)
+            self.phase = "serving"
             log.info("daemon_started", version=__version__, port=self.port.port)
             task_status.started(self)
             await self._stop.wait()
-            self.phase = "draining"
             log.info("daemon_stopping")
+            await self._drain()
             self.port.stop_accepting()
             self._core.stop()
             nursery.cancel_scope.deadline = trio.current_time() + self._core.shutdown_s + SESSIONS_CLOSE_S
@@ -151,6 +167,19 @@ class Daemon:
                 change = StaleAfterChanged(source=name, stale_after_s=provider.stale_after_s)
                 with contextlib.suppress(pykka.ActorDeadError):  # the daemon stops
                     await tell_when_room(self._core.address("aggregator"), change)
+
+    async def _drain(self) -> None:
+        """Send the clients away one after the other, while prices go on and newcomers are told to come later."""
+        drain_s = self.settings.realtime.drain_s
+        # The last one needs time for its answer.
+        within_s = max(0.0, drain_s - CLOSE_S)
+        plan = Drain.plan(self._admission.sessions, within_s, trio.current_time())
+        self._admission.drain(plan)
+        self.phase = "draining"
+        with trio.move_on_after(drain_s), contextlib.suppress(pykka.ActorDeadError):
+            await tell_when_room(self._core.address("hub"), DrainSessions(plan=plan))
+            await self._admission.wait_empty()
+        log.info("clients_drained", clients=plan.clients, left=self._admission.sessions)
 
     # --- the parts, in the order they start ---
 
@@ -274,7 +303,6 @@ class Daemon:
 
     def _make_port(self) -> Port:
         config, hub = self._config, self._core.address("hub")
-        admission = Admission(self.settings)
         streaming = Streaming(
             hub=hub,
             symbols=frozenset(config.symbols),
@@ -294,8 +322,8 @@ class Daemon:
             bind(config.listen.address, config.listen.port),
             tls=server_tls(config.tls),
             settings=self.settings,
-            websocket=WebSocketServer(streaming, admission).serve,
-            events=EventStreamServer(streaming, admission).serve,
+            websocket=WebSocketServer(streaming, self._admission).serve,
+            events=EventStreamServer(streaming, self._admission).serve,
             http=HttpServer(api.app).serve,
         )
 

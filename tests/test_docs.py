@@ -21,6 +21,7 @@ from aurexd.actors.messages import SourceState, StoreState
 from aurexd.actors.persister import StoreWorker
 from aurexd.config import load
 from aurexd.config.environment import ALIASES
+from aurexd.config.model import Realtime
 from aurexd.market import Quality
 from aurexd.sources import PROVIDERS, provider_class
 from aurexd.sources.alltick_wire import Verdict
@@ -224,9 +225,17 @@ def test_every_exit_status_is_explained() -> None:
 
 
 def test_the_time_a_stop_may_take_is_the_sum_of_its_deadlines() -> None:
-    steps_s = 2 * ACTOR_SHUTDOWN_S + 2 * daemon.STORE_STOP_S + StoreWorker.finish_s + daemon.SESSIONS_CLOSE_S
+    steps_s = (
+        Realtime().drain_s
+        + 2 * ACTOR_SHUTDOWN_S
+        + 2 * daemon.STORE_STOP_S
+        + StoreWorker.finish_s
+        + daemon.SESSIONS_CLOSE_S
+    )
     assert f"**{steps_s:g} s plus {ACTOR_SHUTDOWN_S:g} s per source**" in OPERATIONS_MD
-    rows = [re.fullmatch(r"(\d+) s( each)?", row[1]) for row in table(OPERATIONS_MD, "## Stopping")]
+    rows = [
+        re.fullmatch(r"(\d+) s( each)?", row[1]) for row in table(OPERATIONS_MD, "## Stopping and restarting")
+    ]
     assert sum(float(row[1]) for row in rows if row and not row[2]) == steps_s
 
 

@@ -20,6 +20,7 @@ LAYERS = [
     {"aurexd.errors", "aurexd.market"},
     {
         "aurexd.clock",
+        "aurexd.drain",
         "aurexd.backoff",
         "aurexd.limits",
         "aurexd.pricing",
@@ -41,6 +42,7 @@ in this list; `aurexd` itself, which is the version, may be imported by all."""
 PURE = [
     "protocol",
     "backoff.py",
+    "drain.py",
     "limits.py",
     "pricing.py",
     "selection.py",

@@ -23,6 +23,7 @@ from aurexd.actors.messages import (
     AcknowledgeAlerts,
     AlertFired,
     Beat,
+    DrainSessions,
     GetStats,
     HubStats,
     KeepHandover,
@@ -38,6 +39,7 @@ from aurexd.actors.messages import (
 from aurexd.actors.session import Session
 from aurexd.actors.trio_actor import TrioActor, ask, tell_when_room
 from aurexd.clock import Clock
+from aurexd.drain import Drain
 from aurexd.errors import StoreError
 from aurexd.io_uring import SendRing
 from aurexd.mailbox import Mailbox
@@ -107,6 +109,7 @@ class Hub(TrioActor):
         self._connections = 0
         self._messages_sent = 0
         self._beats = 0
+        self._drain: Drain | None = None
         self._silence_s = math.inf
         """The shortest silence that any session here was promised."""
         self._patrol_beats = PATROL_BEATS
@@ -164,8 +167,11 @@ class Hub(TrioActor):
         self._close_all()
 
     def _close_all(self) -> None:
-        for session in self._sessions():
-            session.close(CloseCode.GOING_AWAY)
+        """At once, but so that they do not come back at once."""
+        now, sessions = trio.current_time(), self._sessions()
+        plan = self._drain or Drain.plan(len(sessions), 0.0, now)
+        for number, session in enumerate(sessions):
+            session.close(CloseCode.GOING_AWAY, plan.retry_after_ms(number, now))
 
     # --- publishing ---
 
@@ -230,6 +236,9 @@ class Hub(TrioActor):
                 self._seat(session, channels)
                 session.greet(self.epoch)
                 self._resume_after(session, channels, resume_after)
+                if self._drain is not None:  # it was on its way in when the drain began
+                    now = trio.current_time()
+                    session.close(CloseCode.GOING_AWAY, self._drain.retry_after_ms(self._drain.clients, now))
             case SessionClosed(session=session):
                 self._unseat(session)
             case Subscribe():
@@ -250,6 +259,9 @@ class Hub(TrioActor):
                 if session.owner is not None:
                     self._mail[session.owner].acknowledge(alert_ids)
                 session.send(compose.alert_acked(request_id, alert_ids, self._clock.now()))
+            case DrainSessions(plan=plan):
+                self._drain = plan
+                self.nursery.start_soon(self._say_goodbye, plan)
             case Beat():
                 await self._see_to_sessions()
 
@@ -369,6 +381,12 @@ class Hub(TrioActor):
 
     def _sessions(self) -> list[Session]:
         return [session for audience in self._audiences.values() for session in audience.sessions]
+
+    async def _say_goodbye(self, plan: Drain) -> None:
+        """Each client in its turn; who has something to take yet comes last."""
+        for number, session in enumerate(sorted(self._sessions(), key=lambda session: session.backlogged)):
+            await trio.sleep_until(plan.close_at(number))
+            session.close(CloseCode.GOING_AWAY, plan.retry_after_ms(number, trio.current_time()))
 
     # --- the beat ---
 

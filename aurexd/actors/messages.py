@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 import msgspec
 
+from aurexd.drain import Drain
 from aurexd.market import EpochUs, Instrument, Price, Quality, Tick
 from aurexd.protocol.alerts import AlertData
 from aurexd.protocol.data import Position
@@ -277,6 +278,12 @@ class AcknowledgeAlerts(Message, frozen=True, kw_only=True, gc=False):
     session: Session
     alert_ids: tuple[str, ...]
     request_id: str | int | None
+
+
+class DrainSessions(Message, frozen=True, kw_only=True, gc=False):
+    """Say good-bye to every client, as the plan has it; publishing goes on meanwhile."""
+
+    plan: Drain
 
 
 class Beat(Message, frozen=True, kw_only=True, gc=False):

@@ -116,11 +116,12 @@ class Session:
         encoding: Encoding,
         *,
         hub: pykka.ActorRef[Any],
-        close: Callable[[CloseCode], None],
+        close: Callable[[CloseCode, int | None], None],
         settings: Settings,
         clock: Clock,
     ) -> None:
-        """`close` starts the closing handshake and returns at once."""
+        """`close` starts the closing handshake and returns at once. It is told after how many milliseconds the client
+        may come back; None leaves that to it."""
         self.id = session_id
         self.encoding = encoding
         self.closing: CloseCode | None = None
@@ -290,12 +291,15 @@ class Session:
         elif now - self._pinged_at >= max(promised.pong_timeout_s, heartbeat.pong_timeout_s):
             self.close(CloseCode.HEARTBEAT_TIMEOUT)
 
-    def close(self, code: CloseCode) -> None:
-        """Start closing, unless the connection is gone; the first reason stands."""
+    def close(self, code: CloseCode, retry_after_ms: int | None = None) -> None:
+        """Start closing, unless the connection is gone; the first reason stands.
+
+        `retry_after_ms`: the client's own time to come back, where somebody has given it one.
+        """
         if self.closing is None and self._protocol.state is not State.CLOSED:
             self.closing = code
             self._protocol.close()
-            self._close(code)
+            self._close(code, retry_after_ms)
 
     def end(self) -> None:
         """The connection is gone."""

@@ -68,6 +68,13 @@ class Realtime(Section):
         description="Whether one system call may write an update to many clients, where the kernel lets us (Linux 6.0 "
         "and newer; containers often do not): a fifth less work. false: a call for each client.",
     )
+    drain_s: float = Field(
+        default=20,
+        ge=0,
+        le=600,
+        description="Seconds that the clients' good-byes may be spread over when the daemon stops; with few "
+        "clients it is far less. 0: all at once.",
+    )
     resume_messages: Annotated[int, ReadOnce()] = Field(
         default=1000,
         ge=1,

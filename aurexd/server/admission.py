@@ -6,14 +6,20 @@ of the room that serves it.
 
 from __future__ import annotations
 
+import random
 from urllib.parse import urlsplit
 
 import msgspec
+import trio
 
+from aurexd.drain import Drain
 from aurexd.limits import SessionCounts, address_group
 from aurexd.protocol.codes import CloseCode
 from aurexd.server.request import Request
 from aurexd.settings import Settings
+
+EMPTY_LOOK_S = 0.05
+"""How often `wait_empty` looks."""
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -21,6 +27,8 @@ class Refusal(msgspec.Struct, frozen=True):
 
     code: CloseCode
     message: str
+    retry_after_ms: int | None = None
+    """When it may; None: whenever others may that are turned away."""
 
 
 class Admission:
@@ -29,10 +37,34 @@ class Admission:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._counts = SessionCounts()
+        self._drain: Drain | None = None
+        self._random = random.Random()
+
+    @property
+    def sessions(self) -> int:
+        """How many are in."""
+        return self._counts.total
+
+    def drain(self, plan: Drain) -> None:
+        """Let nobody in any more: whoever comes is given a time among those who are sent away."""
+        self._drain = plan
+
+    @property
+    def retry_after_ms(self) -> int:
+        """While it drains: a time to come back, another one each time."""
+        assert self._drain is not None
+        return self._drain.newcomer_after_ms(self._random.random(), trio.current_time())
+
+    async def wait_empty(self) -> None:
+        """Return when nobody is in."""
+        while self._counts.total:  # noqa: ASYNC110 — once in a life; a session that ends need not know who waits
+            await trio.sleep(EMPTY_LOOK_S)
 
     def refusal(self, request: Request) -> Refusal | None:
         """None, or why this client may not enter now."""
         limits = self._settings.limits
+        if self._drain is not None:
+            return Refusal(CloseCode.GOING_AWAY, "the server stops", self.retry_after_ms)
         if request.origin is not None and not self._is_allowed(request.origin, request.host):
             return Refusal(CloseCode.FORBIDDEN, f"pages from {request.origin[:100]} may not connect here")
         if limits.max_connections and self._counts.total >= limits.max_connections:

@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from aurexd import __version__
 from aurexd.actors.inbox import Inbox
@@ -52,6 +53,9 @@ HISTORY_LIMIT = 1000
 HISTORY_LIMIT_MAX = 10_000
 HISTORY_HOURS = 24.0
 
+HEALTH = frozenset({"/healthz", "/readyz"})
+"""What is answered to the last."""
+
 PAGE_HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
@@ -82,6 +86,10 @@ class Lifecycle(Protocol):
     def uptime_s(self) -> float:
         """Seconds since the start."""
 
+    @property
+    def retry_after_s(self) -> int:
+        """While it drains: seconds until it is worth while to come again."""
+
 
 class Api:
     """The HTTP application; `app` is ASGI."""
@@ -104,7 +112,7 @@ class Api:
         self._clock = clock
         page = importlib.resources.files("aurexd") / "page"
         self._page = {name: (page / name).read_bytes() for name in PAGE_FILES}
-        self.app = Starlette(
+        self.routes = Starlette(
             routes=[
                 Route("/", self.index),
                 Route("/page/{name}", self.page_file),
@@ -125,7 +133,16 @@ class Api:
                 Exception: _failure,
             },
         )
-        self.app.router.redirect_slashes = False
+        self.routes.router.redirect_slashes = False
+
+    async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The routes; while the daemon drains, only those that say how it is."""
+        if self._lifecycle.phase == "draining" and scope["path"] not in HEALTH:
+            headers = {"Retry-After": str(self._lifecycle.retry_after_s)}
+            refusal = _problem(503, "the daemon stops: come again when it is back", headers)
+            await refusal(scope, receive, send)
+        else:
+            await self.routes(scope, receive, send)
 
     # --- prices ---
 

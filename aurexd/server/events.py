@@ -105,13 +105,19 @@ class EventStreamServer:
 
     async def _refuse(self, stream: ClientStream, request: Request, refusal: Refusal) -> None:
         """Tell the client why. One that may come back is accepted first: else its browser would give up."""
-        log.info("session_refused", client=request.address, code=refusal.code.value, reason=refusal.message)
-        if not should_reconnect(refusal.code):
-            await _answer(stream, HTTPStatus.FORBIDDEN, refusal.message)
-            return
-        error = compose.error(ErrorCode[refusal.code.name], refusal.message, self._streaming.clock.now())
+        wait_ms, now = refusal.retry_after_ms or retry_after_ms(), self._streaming.clock.now()
+        if refusal.code is CloseCode.GOING_AWAY:
+            last = EVENTS.frame(compose.going_away(refusal.message, wait_ms, now))
+        else:
+            log.info(
+                "session_refused", client=request.address, code=refusal.code.value, reason=refusal.message
+            )
+            if not should_reconnect(refusal.code):
+                await _answer(stream, HTTPStatus.FORBIDDEN, refusal.message)
+                return
+            last = EVENTS.frame(compose.error(ErrorCode[refusal.code.name], refusal.message, now))
         with trio.move_on_after(CLOSE_S):
-            await stream.send_all(_head(request) + retry_event(retry_after_ms()) + EVENTS.frame(error))
+            await stream.send_all(_head(request) + retry_event(wait_ms) + last)
 
 
 class _Conversation:
@@ -127,10 +133,10 @@ class _Conversation:
             while await self._stream.receive_some():
                 pass
 
-    async def close(self, code: CloseCode) -> None:
+    async def close(self, code: CloseCode, wait_ms: int) -> None:
         """The last event says why, and when to come back."""
         self._stream.end_session()
-        now, wait_ms = self._clock.now(), retry_after_ms()
+        now = self._clock.now()
         with (
             trio.move_on_after(CLOSE_S),
             contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError),

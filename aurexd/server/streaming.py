@@ -43,8 +43,8 @@ class Conversation(Protocol):
     async def listen(self, session: Session) -> None:
         """Hand the session what the client says, until it ends."""
 
-    async def close(self, code: CloseCode) -> None:
-        """Say good-bye, within `CLOSE_S`."""
+    async def close(self, code: CloseCode, wait_ms: int) -> None:
+        """Say good-bye, within `CLOSE_S`. `wait_ms`: when the client may come back, if it may."""
 
 
 class Streaming:
@@ -82,8 +82,8 @@ class Streaming:
         """Run one session until it or we end it: the crash barrier between its client and the daemon."""
         closed = trio.Event()
 
-        async def close(code: CloseCode) -> None:
-            await conversation.close(code)
+        async def close(code: CloseCode, wait_ms: int | None) -> None:
+            await conversation.close(code, retry_after_ms() if wait_ms is None else wait_ms)
             closed.set()
 
         session = Session(
@@ -92,7 +92,7 @@ class Streaming:
             SessionProtocol(encoding, self.symbols, channels, owner_of(request)),
             encoding,
             hub=self._hub,
-            close=lambda code: nursery.start_soon(close, code),
+            close=lambda code, wait_ms: nursery.start_soon(close, code, wait_ms),
             settings=self.settings,
             clock=self.clock,
         )

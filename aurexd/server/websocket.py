@@ -120,10 +120,14 @@ class WebSocketServer:
         refusal: Refusal,
     ) -> None:
         """Tell the client why, then close: a browser cannot read a refused upgrade."""
-        error = compose.error(ErrorCode[refusal.code.name], refusal.message, self._clock.now())
-        stream.send_frame(connection.encoding.frame(error))
-        log.info("session_refused", client=request.address, code=refusal.code.value, reason=refusal.message)
-        await _Conversation(stream, connection, self._clock).close(refusal.code)
+        if refusal.code is not CloseCode.GOING_AWAY:  # which has a message of its own
+            error = compose.error(ErrorCode[refusal.code.name], refusal.message, self._clock.now())
+            stream.send_frame(connection.encoding.frame(error))
+            log.info(
+                "session_refused", client=request.address, code=refusal.code.value, reason=refusal.message
+            )
+        conversation = _Conversation(stream, connection, self._clock)
+        await conversation.close(refusal.code, refusal.retry_after_ms or retry_after_ms())
 
 
 class _Conversation:
@@ -139,10 +143,9 @@ class _Conversation:
             while True:
                 await session.receive(await self._connection.get_message())
 
-    async def close(self, code: CloseCode) -> None:
+    async def close(self, code: CloseCode, wait_ms: int) -> None:
         """The last words and the closing handshake."""
         self._stream.end_session()
-        wait_ms = retry_after_ms()
         with trio.move_on_after(CLOSE_S):
             if code is CloseCode.GOING_AWAY:
                 notice = compose.going_away("the server stops", wait_ms, self._clock.now())

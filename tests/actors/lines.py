@@ -114,6 +114,7 @@ class FakeClient:
     ) -> None:
         self.line = FakeLine(encoding)
         self.closed: list[CloseCode] = []
+        self.retry_after_ms: int | None = None
         self.channels = channels
         self.session = Session(
             "s1",
@@ -121,10 +122,14 @@ class FakeClient:
             SessionProtocol(encoding, SYMBOLS, channels, owner),
             encoding,
             hub=hub,
-            close=self.closed.append,
+            close=self._close,
             settings=settings or Settings(Config()),
             clock=clock,
         )
+
+    def _close(self, code: CloseCode, retry_after_ms: int | None) -> None:
+        self.closed.append(code)
+        self.retry_after_ms = retry_after_ms
 
     def hear(self) -> None:
         """The client gives a sign of life."""

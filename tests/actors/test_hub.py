@@ -20,6 +20,7 @@ from aurexd.actors.hub import SLICE, Hub
 from aurexd.actors.messages import (
     AcknowledgeAlerts,
     AlertFired,
+    DrainSessions,
     GetStats,
     HubStats,
     KeepHandover,
@@ -35,6 +36,7 @@ from aurexd.actors.messages import (
 from aurexd.actors.trio_actor import TrioActor, ask, start_actor
 from aurexd.clock import LoopClock
 from aurexd.config.model import Config, Heartbeat, Limits, Realtime
+from aurexd.drain import Drain
 from aurexd.market import SECOND_US, EpochUs, Instrument, Price, Quality
 from aurexd.protocol.codec import JSON, MSGPACK
 from aurexd.protocol.codes import CloseCode
@@ -692,6 +694,80 @@ async def test_a_hub_that_dies_sends_its_clients_away(autojump_clock: object) ->
             await trio.sleep(1)
     assert client is not None
     assert client.closed == [CloseCode.GOING_AWAY]
+
+
+async def test_a_hub_that_dies_spreads_its_clients_returns(autojump_clock: object) -> None:
+    clients: list[FakeClient] = []
+    with pytest.RaisesGroup(AttributeError), structlog.testing.capture_logs():
+        async with opened() as house:
+            clients += [await house.open(PRICE) for _ in range(50)]
+            house.ref.tell(PriceChanged(price=None))  # type: ignore[arg-type]
+            await trio.sleep(1)
+    assert len({client.retry_after_ms for client in clients}) == 50
+
+
+# --- the drain ---
+
+
+def drain_of(clients: int, within_s: float = 15.0) -> Drain:
+    return Drain.plan(clients, within_s, trio.current_time())
+
+
+async def test_in_a_drain_prices_go_on_until_a_clients_own_good_bye(autojump_clock: object) -> None:
+    async with opened() as house:
+        clients = [await house.open(PRICE) for _ in range(100)]
+        plan, begin = drain_of(2000), trio.current_time()  # as slow as if there were more of them
+        await house.tell(DrainSessions(plan=plan))
+        gone: list[int] = []
+        for number in range(1, 41):
+            await trio.sleep(plan.closing_s / 2000 * 2.5)
+            await house.tell(price(f"{number}.00"))
+            gone.append(sum(bool(client.closed) for client in clients))
+        assert gone == sorted(gone)
+        assert len(set(gone)) > 30, "one after the other, not all at once"
+        assert all(client.closed == [CloseCode.GOING_AWAY] for client in clients)
+        first, last = clients[0], clients[-1]
+        assert trio.current_time() - begin < plan.closing_s
+        assert len(last.line.take()) == 40
+        assert first.retry_after_ms is not None
+        assert last.retry_after_ms is not None
+        slots = [client.retry_after_ms for client in clients]
+        assert len(set(slots)) == 100
+        assert slots[0] == plan.retry_after_ms(0, begin)
+
+
+async def test_who_has_something_to_take_yet_is_sent_away_last(autojump_clock: object) -> None:
+    async with opened() as house:
+        slow, *others = [await house.open(PRICE) for _ in range(10)]
+        slow.line.full = True
+        await house.tell(price("1.00"))
+        await house.tell(DrainSessions(plan=drain_of(10)))
+        while not all(client.closed for client in others):
+            assert not slow.closed
+            await trio.sleep(0.0005)
+        await trio.sleep(1)
+        assert slow.closed == [CloseCode.GOING_AWAY]
+
+
+async def test_whoever_was_on_his_way_in_when_a_drain_began_is_sent_away_at_once(
+    autojump_clock: object,
+) -> None:
+    async with opened() as house:
+        await house.tell(DrainSessions(plan=drain_of(0)))
+        client = await house.open(PRICE)
+        assert client.closed == [CloseCode.GOING_AWAY]
+        assert client.retry_after_ms is not None
+        assert client.retry_after_ms > 0
+
+
+async def test_whoever_is_left_when_the_hub_stops_in_a_drain_is_sent_away_then(
+    autojump_clock: object,
+) -> None:
+    async with opened() as house:
+        clients = [await house.open(PRICE) for _ in range(10)]
+        await house.tell(DrainSessions(plan=drain_of(5000)))
+        await house.ref.stop(block=False)
+        assert all(client.closed == [CloseCode.GOING_AWAY] for client in clients)
 
 
 # --- coming back ---

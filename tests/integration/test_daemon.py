@@ -143,6 +143,49 @@ async def resume(daemon: Running, position: dict[str, Any]) -> tuple[str, list[d
         return here["epoch"], await read(stream, 50)
 
 
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_a_drain_that_is_cut_short_leaves_nothing_broken(tmp_path: Path, how: signal.Signals) -> None:
+    """One client does not answer the good-bye, so there is time to look at the drain, and to end it."""
+    with Running(tmp_path, TESTGOLD) as daemon:
+
+        async def drain_and_end() -> int:
+            assert daemon.process is not None
+            async with (
+                open_stream(daemon.port) as stream,
+                await trio.open_tcp_stream("127.0.0.1", daemon.port) as deaf,
+            ):
+                await deaf.send_all(
+                    f"GET {STREAM} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+                    "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n".encode()
+                )
+                await read(stream, 5)
+                daemon.process.send_signal(signal.SIGTERM)
+                with trio.fail_after(20), pytest.raises(ConnectionClosed) as closed:
+                    await read_on(stream, [])
+                assert closed.value.reason is not None
+                assert closed.value.reason.code == 4000
+                assert (daemon.get("/readyz")["phase"], daemon.get("/healthz")["status"]) == (
+                    "draining",
+                    "ok",
+                )
+                latest = f"http://127.0.0.1:{daemon.port}/api/v1/prices/latest"
+                answer = await trio.to_thread.run_sync(httpx.get, latest)
+                assert (answer.status_code, int(answer.headers["retry-after"]) > 0) == (503, True)
+                async with open_stream(daemon.port) as newcomer:
+                    seen: list[dict[str, Any]] = []
+                    with trio.fail_after(20), pytest.raises(ConnectionClosed):
+                        await read_on(newcomer, seen)
+                    assert [message["type"] for message in seen] == ["going_away"]
+                daemon.process.send_signal(how)
+                return await trio.to_thread.run_sync(daemon.process.wait, 2)
+
+        assert trio.run(drain_and_end) == -how
+        daemon.start()
+        assert daemon.get("/readyz")["store"]["state"] == "ok"
+        assert daemon.rows("PRAGMA integrity_check") == [("ok",)]
+        assert daemon.stop() == 0
+
+
 def test_kill_9_costs_at_most_one_flush_interval(tmp_path: Path) -> None:
     """The stand-in's ticks are numbered by their price, so what is missing can be counted."""
     flush_s, tick_s = 0.5, 0.01

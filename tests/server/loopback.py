@@ -27,6 +27,7 @@ from wsproto.extensions import PerMessageDeflate
 
 from aurexd.actors.hub import Hub
 from aurexd.actors.messages import (
+    DrainSessions,
     GetHistory,
     GetStore,
     GetSymbol,
@@ -45,6 +46,7 @@ from aurexd.actors.session import Session
 from aurexd.actors.trio_actor import TrioActor, start_actor
 from aurexd.clock import LoopClock
 from aurexd.config.model import Config, Heartbeat, Limits, Realtime
+from aurexd.drain import Drain
 from aurexd.market import SECOND_US, EpochUs, Instrument, Price, Quality
 from aurexd.protocol import codec
 from aurexd.protocol.deflate import WINDOWS
@@ -144,6 +146,7 @@ class FakeLifecycle:
 
     phase = "serving"
     uptime_s = 12.3
+    retry_after_s = 7
 
 
 class ClosedError(Exception):
@@ -357,6 +360,7 @@ class Served:
         self.persister = FakePersister()
         self.lifecycle = FakeLifecycle()
         self.sources: list[SourceStatus] = []
+        self.admission: Admission
         self.hub: Any = None
         self.hub_actor: Hub
         self.aggregator: Any = None
@@ -373,6 +377,14 @@ class Served:
         for close in closes:
             self.hub.tell(PriceChanged(price=price_of(close, symbol, self.clock.now())))
         await trio.lowlevel.checkpoint()
+
+    def drain(self, within_s: float = 15.0) -> Drain:
+        """Begin to send everybody away, as the daemon does when it is told to stop."""
+        plan = Drain.plan(self.admission.sessions, within_s, trio.current_time())
+        self.admission.drain(plan)
+        self.lifecycle.phase = "draining"
+        self.hub.tell(DrainSessions(plan=plan))
+        return plan
 
     def sessions(self) -> list[Session]:
         """Those that the hub serves."""
@@ -488,7 +500,7 @@ async def serving(
             )
             served.hub = await start_actor(nursery, served.hub_actor)
             served.aggregator = await start_actor(nursery, FakeAggregator(served.states))
-            admission = Admission(settings)
+            admission = served.admission = Admission(settings)
             streaming = Streaming(
                 hub=served.hub,
                 symbols=frozenset(state.symbol for state in served.states),
@@ -504,7 +516,7 @@ async def serving(
                 lifecycle=served.lifecycle,
                 clock=served.clock,
             )
-            served.app = api.app
+            served.app = api.routes
             served.port = Port(
                 bind(address, 0),
                 tls=server_tls,

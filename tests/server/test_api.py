@@ -345,6 +345,15 @@ async def test_it_is_not_ready_while_it_starts_or_drains(phase: str) -> None:
         assert (await served.fetch("/healthz")).status == 200
 
 
+@pytest.mark.parametrize("route", ["/", f"{API}/prices/latest", f"{API}/ws/stats", "/nowhere"])
+async def test_while_it_drains_everything_else_is_for_later(route: str) -> None:
+    async with serving() as served:
+        served.lifecycle.phase = "draining"
+        answer = await served.fetch(route)
+        assert (answer.status, answer.headers["retry-after"]) == (503, "7")
+        assert problem(answer) == "the daemon stops: come again when it is back"
+
+
 ASKING = ["/healthz", "/readyz", f"{API}/prices/latest", f"{API}/prices/history", f"{API}/sources"]
 
 

@@ -20,6 +20,7 @@ from wsproto import events
 from aurexd.actors.messages import StatusChanged
 from aurexd.actors.session import OFFENCES, Session
 from aurexd.config.model import Config, Heartbeat, Limits
+from aurexd.drain import RESTART_S
 from aurexd.market import Quality
 from aurexd.protocol.codec import JSON as JSON_ENCODING
 from aurexd.server import websocket as websocket_module
@@ -31,6 +32,11 @@ from tests.server.loopback import JSON, MSGPACK, PATH, Client, ClosedError, Serv
 PRICE = "price:XAUUSD"
 STATUS = "status:XAUUSD"
 BOTH = {"channels": [PRICE, STATUS]}
+UPGRADE = (
+    f"GET {PATH} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+).encode()
+"""What a client says that does nothing more."""
 GENEROUS = Limits(max_connections_per_ip=0, max_messages_per_second=100_000)
 
 
@@ -608,6 +614,71 @@ async def test_when_the_hub_stops_every_client_is_told_and_closed_each_with_its_
         assert len(waits) > 1
 
 
+@pytest.mark.parametrize("secure", [False, True])
+async def test_a_drain_sends_everybody_away_with_all_that_was_published_before(
+    tls_pair: TlsPair, *, secure: bool
+) -> None:
+    server_tls, client_tls = tls_pair if secure else (None, None)
+    async with serving(limits=GENEROUS, server_tls=server_tls, client_tls=client_tls) as served:
+        clients = [await served.connect() for _ in range(20)]
+        for client in clients:
+            await client.messages(2)
+        await served.publish("1.00", "2.00")
+        plan = served.drain()
+        slots = []
+        for client in clients:
+            code, reason, seen = await client.closing()
+            assert (code, reason["code"]) == (4000, "going_away")
+            assert kinds(seen) == ["price_update", "price_update", "going_away"]
+            assert seen[-1]["data"]["retry_after_ms"] == reason["retry_after_ms"]
+            slots.append(reason["retry_after_ms"])
+        assert len(set(slots)) > 10, "two that are told at different times may have the same time to wait"
+        assert min(slots) > 1000 * RESTART_S - 200
+        assert max(slots) <= plan.retry_after_ms(20, plan.began)
+        await served.admission.wait_empty()
+
+
+async def test_whoever_knocks_during_a_drain_is_told_when_to_come_back() -> None:
+    async with serving() as served:
+        served.drain()
+        with structlog.testing.capture_logs() as logs:
+            waits = set()
+            for _ in range(5):
+                code, reason, seen = await (await served.connect(JSON)).closing()
+                assert (code, kinds(seen)) == (4000, ["going_away"])
+                assert reason["retry_after_ms"] == seen[0]["data"]["retry_after_ms"]
+                waits.add(reason["retry_after_ms"])
+        assert len(waits) > 1
+        assert logs == [], "a crowd that returns too early must not fill the log"
+
+
+async def test_a_drain_waits_for_nobody_who_does_not_answer(loopback_clock: MockClock) -> None:
+    async with serving() as served:
+        deaf, _ = await served.open_stream()
+        await deaf.send_all(UPGRADE)
+        client = await served.connect()
+        await trio.sleep(1)
+        begin = trio.current_time()
+        served.drain()
+        assert (await client.closing())[0] == 4000
+        await served.admission.wait_empty()
+        assert CLOSE_S - 1 < trio.current_time() - begin < CLOSE_S + 1
+
+
+async def test_in_a_drain_a_slow_reader_gets_what_was_kept_for_it() -> None:
+    async with serving(limits=GENEROUS) as served:
+        client = await served.connect(rcvbuf=4096)
+        await clog(served, client)
+        await client.send({"type": "ping", "id": "last words"})
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        served.drain()
+        code, _, seen = await client.closing()
+        assert code == 4000
+        assert kinds(seen)[-1] == "going_away"
+        assert [m["id"] for m in seen if m["type"] == "pong"] == ["last words"]
+        check_counts(seen)
+
+
 async def test_whoever_comes_when_the_hub_is_gone_is_sent_away() -> None:
     async with serving() as served:
         await served.hub.stop(block=False)
@@ -644,10 +715,7 @@ async def test_clients_that_leave_after_the_hub_leave_quietly() -> None:
 async def test_a_client_that_ignores_our_close_is_cut_off(loopback_clock: MockClock) -> None:
     async with serving() as served:
         stream, _ = await served.open_stream()
-        await stream.send_all(
-            f"GET {PATH} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-            "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n".encode()
-        )
+        await stream.send_all(UPGRADE)
         await trio.sleep(1)
         begin = trio.current_time()
         await served.hub.stop(block=False)
