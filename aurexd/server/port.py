@@ -16,6 +16,7 @@ import structlog
 import trio
 
 from aurexd.errors import ListenError
+from aurexd.server.gate import Gate
 from aurexd.server.request import Request, read_request
 from aurexd.server.stream import ClientStream
 from aurexd.settings import Settings
@@ -129,6 +130,7 @@ class Port:
         self._events = events
         self._http = http
         self._accepting = trio.CancelScope()
+        self._gate = Gate()
 
     @property
     def port(self) -> int:
@@ -156,13 +158,13 @@ class Port:
     async def _accept(self, listener: socket.socket, clients: trio.Nursery) -> None:
         paused = False
         while True:
+            await self._gate.wait_turn()
             try:
                 client, address = listener.accept()
             except (BlockingIOError, InterruptedError):
                 await trio.lowlevel.wait_readable(listener)
             except OSError as error:
                 if error.errno in GONE_BEFORE_ACCEPTED:
-                    await trio.lowlevel.checkpoint()
                     continue
                 if not paused:  # said once, not ten times a second
                     advice = "raise LimitNOFILE or limit the clients"
@@ -173,11 +175,10 @@ class Port:
                 paused = False
                 client.setblocking(False)
                 clients.start_soon(self._serve_client, client, address[0])
-                await trio.lowlevel.checkpoint()
 
     async def _serve_client(self, client: socket.socket, address: str) -> None:
         """One connection, from accept to close: the crash barrier between a client and the daemon."""
-        stream = ClientStream(client, address, self.tls)
+        stream = ClientStream(client, address, self.tls, self._gate)
         opened = False
         try:
             with trio.move_on_after(self._settings.limits.handshake_timeout_s):
@@ -186,6 +187,7 @@ class Port:
                 opened = True
             if not opened:
                 return
+            await self._gate.wait_turn()
             if request is not None and request.upgrade and request.path == STREAM_PATH:
                 await self._websocket(stream, request)
             elif request is not None and request.path == EVENTS_PATH:

@@ -18,6 +18,7 @@ import trio
 from aurexd.io_uring import NO_SOCKET
 from aurexd.outbox import TAKE_BYTES, Outbox
 from aurexd.protocol.codec import Encoding
+from aurexd.server.gate import Gate
 from aurexd.server.tls import TlsConversation
 from aurexd.update import Batch, Update
 
@@ -43,6 +44,7 @@ class ClientStream(trio.abc.Stream):
         "_closed",
         "_encoding",
         "_flushing",
+        "_gate",
         "_in_session",
         "_nursery",
         "_outbox",
@@ -56,12 +58,15 @@ class ClientStream(trio.abc.Stream):
         "write",
     )
 
-    def __init__(self, sock: socket.socket, remote_address: str, tls: ssl.SSLContext | None) -> None:
+    def __init__(
+        self, sock: socket.socket, remote_address: str, tls: ssl.SSLContext | None, gate: Gate
+    ) -> None:
         """`sock` is connected and non-blocking; the stream owns it. `tls`: do `handshake()` first."""
         self.socket = sock
         self.remote_address = remote_address
         self.last_received = trio.current_time()
         """Loop time at which the client was last heard, or took something that had waited for it."""
+        self._gate = gate
         self._tls = TlsConversation(tls) if tls else None
         self.write: Callable[[bytes], int] = self._write if tls else sock.send
         """How many bytes of ready frames were taken care of, without waiting; what is left goes to `keep`.
@@ -85,7 +90,7 @@ class ClientStream(trio.abc.Stream):
     # --- reading ---
 
     async def handshake(self) -> None:
-        """Complete the TLS handshake; nothing on a plain stream.
+        """Complete the TLS handshake, its dear part in turn at the gate; nothing on a plain stream.
 
         Raises:
             trio.BrokenResourceError: the client does not speak TLS, or went away.
@@ -94,6 +99,8 @@ class ClientStream(trio.abc.Stream):
         if self._tls is None:
             return
         try:
+            self._tls.feed(await self._receive(16384))
+            await self._gate.wait_turn()
             while not self._tls.try_handshake():
                 await self._send_sealed()
                 self._tls.feed(await self._receive(16384))
@@ -135,11 +142,20 @@ class ClientStream(trio.abc.Stream):
             except (BlockingIOError, InterruptedError):
                 continue
             except OSError as error:
-                self._client_ended = True
+                await self._client_left()
                 raise trio.BrokenResourceError(f"connection lost: {error}") from error
-            self._client_ended = not data
+            if not data:
+                await self._client_left()
             self.last_received = trio.current_time()
             return data
+
+    async def _client_left(self) -> None:
+        """Nothing more is sent in the session; what else has to be done for one that left is done in its turn."""
+        self._client_ended = True
+        if self._in_session:
+            self._in_session = False
+            self._change_write(_write_nothing)
+        await self._gate.wait_turn()
 
     # --- writing ---
 

@@ -22,6 +22,7 @@ from aurexd.protocol.codec import JSON, MSGPACK
 from aurexd.protocol.connection import SessionProtocol, State
 from aurexd.server.admission import Admission
 from aurexd.server.events import EventStreamServer
+from aurexd.server.gate import Gate
 from aurexd.server.request import read_request
 from aurexd.server.stream import ClientStream
 from aurexd.server.streaming import Streaming
@@ -67,7 +68,7 @@ async def _converse(data: bytes) -> None:
                 hub=hub, symbols=SYMBOLS, default_symbols=("XAUUSD",), settings=settings, clock=clock
             )
             nursery.start_soon(_send_and_hang_up, theirs, data)
-            stream = ClientStream(ours, "127.0.0.1", None)
+            stream = ClientStream(ours, "127.0.0.1", None, Gate())
             try:
                 request = await read_request(stream)
                 if request is not None and request.upgrade:

@@ -17,6 +17,7 @@ import trio.testing
 
 from aurexd.protocol import compose
 from aurexd.protocol.codec import JSON
+from aurexd.server.gate import Gate
 from aurexd.server.stream import LINGER_S, ClientStream
 from aurexd.update import Batch, Update
 from tests.frames import FrameReader
@@ -58,7 +59,7 @@ async def connected(
         await theirs.connect(listener.getsockname())
         ours, address = listener.accept()
         ours.setblocking(False)
-        stream = ClientStream(ours, address[0], contexts and contexts.server)
+        stream = ClientStream(ours, address[0], contexts and contexts.server, Gate())
         raw = trio.SocketStream(theirs)
         peer: Any = raw
         if contexts is not None:
