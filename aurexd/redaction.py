@@ -30,6 +30,8 @@ _PATTERNS = (
     (re.compile(r"(authorization\s*:\s*)(?:\w+ +)?[^\s\"',\\]+", re.IGNORECASE), rf"\1{REDACTED}"),
     (re.compile(r"\b(bearer +)[\w.~+/=-]+", re.IGNORECASE), rf"\1{REDACTED}"),
     (re.compile(r"(aurex\.token\.)[\w.~+/=-]+"), rf"\1{REDACTED}"),
+    # A signed token, whatever stands before it: base64 of `{"…` or of `{` and a line end, and two parts more
+    (re.compile(r"\be[yw][\w-]{8,}\.[\w-]+\.[\w-]*"), REDACTED),
     # https://user:password@host
     (re.compile(r"(://)[^/\s@\"']+@"), rf"\1{REDACTED}@"),
 )

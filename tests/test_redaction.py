@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from aurexd.redaction import MIN_SECRET_LENGTH, REDACTED, Redactor, is_secret_name
 
 SECRET = "c0ffee-42d5e4a3"
+JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhbGljZSJ9.XbPfbIHMI6arZ3Y922BhjWgQzWXcXNrz0ogtVhfEd2o"
 
 
 @pytest.mark.parametrize(
@@ -46,6 +47,25 @@ def test_what_looks_like_a_secret_is_taken_out_and_its_surroundings_stay(text: s
 @pytest.mark.parametrize(
     "text",
     [
+        f"the token {JWT} is not valid",
+        f"('{JWT}', 5)",
+        f"GET /x?t={JWT}&y=1 HTTP/1.1",
+        f"{JWT}",
+        f"aurex.token.{JWT}",
+        f"Sec-WebSocket-Protocol: aurex.v1.json,{JWT}",
+        JWT.replace("eyJh", "ewog", 1),
+    ],
+)
+def test_a_signed_token_is_known_by_its_looks(text: str) -> None:
+    redacted = Redactor().text(text)
+    assert REDACTED in redacted
+    for part in JWT.split(".")[1:]:
+        assert part not in redacted
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
         "GET https://api.gold-api.com/price/XAU?x=1#token",
         "token invalid",
         "sources.alltick.token: expected text, got something else",
@@ -54,6 +74,8 @@ def test_what_looks_like_a_secret_is_taken_out_and_its_surroundings_stay(text: s
         "AllTick: 401 {'msg': 'token is required', 'ret': 401}",
         "key=value",
         "wss://h:443/p",
+        "eye.catcher.js",
+        "key.of.XAUUSD, ewe.lamb.wool, eyewitness.account",
     ],
 )
 def test_ordinary_text_is_left_as_it_is(text: str) -> None:
