@@ -3,6 +3,8 @@
 AurexError
 ├── ConfigError          the operator's: the configuration cannot be used; carries every problem found
 ├── ProtocolError        a client's: a message that breaks docs/protocol.md
+├── IdentityError        a client's: a token that is not valid here and now
+├── KeyFileError         the operator's: the file of a key that cannot be used
 ├── ListenError          the operator's or the machine's: the address cannot be bound
 ├── FeedError            a provider's: its connection, its answer or its refusal
 ├── StoreError           the database's: it cannot be opened, read or written now
@@ -60,6 +62,29 @@ class ProtocolError(AurexError):
 
     def __str__(self) -> str:
         return self.message
+
+
+class IdentityError(AurexError):
+    """A token is not valid here and now. The message never has anything of the token but the id of its key.
+
+    `expired`: it was valid before, so its bearer should come back with a new one.
+    """
+
+    def __init__(self, message: str, *, expired: bool = False) -> None:
+        super().__init__(message)
+        self.expired = expired
+
+
+class KeyFileError(AurexError):
+    """A key's file cannot be used: the message goes on after the file's name; `suggestion` is what to do."""
+
+    def __init__(self, message: str, suggestion: str) -> None:
+        super().__init__(message, suggestion)
+        self.message = message
+        self.suggestion = suggestion
+
+    def __str__(self) -> str:
+        return f"{self.message} — {self.suggestion}"
 
 
 class ListenError(AurexError):
