@@ -39,12 +39,14 @@ from aurexd.backoff import Backoff
 from aurexd.clock import Clock, SystemClock
 from aurexd.config import Config, load
 from aurexd.config.check import notes
+from aurexd.config.keys import authority_of
 from aurexd.drain import Drain
 from aurexd.errors import ConfigError
 from aurexd.log import configure as configure_log
 from aurexd.selection import Candidate, Selection
 from aurexd.server.admission import Admission
 from aurexd.server.api import Api
+from aurexd.server.credentials import Credentials
 from aurexd.server.events import EventStreamServer
 from aurexd.server.http import HttpServer
 from aurexd.server.port import Port, bind
@@ -91,7 +93,8 @@ class Daemon:
         self._storage = self._storage_supervisor()
         self._sources = self._source_supervisor()
         self._core = self._core_supervisor()
-        self._admission = Admission(self.settings)
+        self._credentials = Credentials(self.settings, self._clock)
+        self._admission = Admission(self.settings, self._credentials)
         self.port = self._make_port()
 
     @property
@@ -137,15 +140,18 @@ class Daemon:
         """Take over what of `config` can change while clients are served; nobody is dropped for it.
 
         Raises:
-            ConfigError: the certificate and the key cannot be used together; nothing has changed.
+            ConfigError: the certificate and the key cannot be used together, or a key of tokens cannot be read;
+                nothing has changed.
 
         """
         plan = plan_reload(self._config, config)
         # What must be read from files comes first: it may fail. The names may be the same, what they hold is not.
         tls = await trio.to_thread.run_sync(server_tls, plan.config.tls)
+        authority = await trio.to_thread.run_sync(authority_of, plan.config)
         # From here on nothing fails and nothing waits, so that nobody sees one half of it.
         self._config = plan.config
         self.settings.replace(plan.config)
+        self.settings.authority = authority
         self.port.tls = tls
         configure_log(
             plan.config.log.level,
@@ -307,6 +313,7 @@ class Daemon:
             hub=hub,
             symbols=frozenset(config.symbols),
             default_symbols=config.default_symbols,
+            credentials=self._credentials,
             settings=self.settings,
             clock=self._clock,
         )
@@ -316,6 +323,7 @@ class Daemon:
             persister=self._storage.address("persister"),
             sources=self.sources,
             lifecycle=self,
+            credentials=self._credentials,
             clock=self._clock,
         )
         return Port(

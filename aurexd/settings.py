@@ -5,24 +5,36 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from aurexd.config.model import SECTIONS, Config, Heartbeat, Limits, ReadOnce, Realtime, Section
+from aurexd.config.keys import authority_of
+from aurexd.config.model import SECTIONS, Auth, Config, Heartbeat, Limits, ReadOnce, Realtime, Section
+from aurexd.identity import Authority
 
-LIVE = ("realtime", "tls", "limits", "heartbeat", "log")
-"""The tables that a reload replaces, but for the keys marked `ReadOnce`. TLS itself is neither switched on nor off:
-on an address that others can reach, prices would go out in the clear."""
+LIVE = ("realtime", "tls", "limits", "heartbeat", "auth", "log")
+"""The tables that a reload replaces, but for the keys marked `ReadOnce`. Neither TLS nor the asking for tokens is
+switched on or off by one: where a table was left out by mistake, everybody could read what few should."""
 
 
 class Settings:
     """The sections that hold now. Read them where they are used, each time, and keep nothing of them: a reload
     replaces all of them at once."""
 
-    __slots__ = ("heartbeat", "limits", "realtime")
+    __slots__ = ("auth", "authority", "heartbeat", "limits", "realtime")
 
     realtime: Realtime
     limits: Limits
     heartbeat: Heartbeat
+    auth: Auth
 
     def __init__(self, config: Config) -> None:
+        """Begin with this configuration.
+
+        Raises:
+            ConfigError: a key's file cannot be read any more.
+
+        """
+        self.authority: Authority | None = authority_of(config)
+        """Who judges tokens; None: none are asked for. Its keys stand in files, so whoever reloads reads them first,
+        and sets it together with the sections."""
         self.replace(config)
 
     def replace(self, config: Config) -> None:
@@ -30,6 +42,7 @@ class Settings:
         self.realtime = config.realtime
         self.limits = config.limits
         self.heartbeat = config.heartbeat
+        self.auth = config.auth
 
 
 class Plan(NamedTuple):
@@ -45,11 +58,11 @@ class Plan(NamedTuple):
 
 def plan_reload(running: Config, wanted: Config) -> Plan:
     """How a daemon that runs with one configuration comes as near to another as it can without a restart."""
-    live = [
-        name
-        for name in LIVE
-        if name != "tls" or bool(running.tls.certificate) == bool(wanted.tls.certificate)
-    ]
+    switched = {
+        "tls": bool(running.tls.certificate) != bool(wanted.tls.certificate),
+        "auth": running.auth.mode != wanted.auth.mode,
+    }
+    live = [name for name in LIVE if not switched.get(name)]
     config = running.model_copy(
         update={name: _replaced(getattr(running, name), getattr(wanted, name)) for name in live}
     )

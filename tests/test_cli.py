@@ -49,7 +49,7 @@ def right(tmp_path: Path) -> str:
 
 @pytest.fixture
 def wrong(tmp_path: Path) -> str:
-    (tmp_path / "wrong.toml").write_text(RIGHT + "[listen]\nport = 70000\n[auth]\nmode = 'token'\n")
+    (tmp_path / "wrong.toml").write_text(RIGHT + "[listen]\nport = 70000\n[realtime]\nenabled = 'off'\n")
     return str(tmp_path / "wrong.toml")
 
 
@@ -139,7 +139,7 @@ def test_check_config_tells_all_problems_and_exits_with_78(
     assert captured.out == ""
     assert captured.err.splitlines()[0] == f"aurexd: {wrong}: 2 problems"
     assert "  listen.port: " in captured.err
-    assert "  auth.mode: " in captured.err
+    assert "  realtime.enabled: " in captured.err
 
 
 def test_check_config_in_json_is_one_document_either_way(
@@ -151,7 +151,7 @@ def test_check_config_in_json_is_one_document_either_way(
     captured = capsys.readouterr()
     document = json.loads(captured.out)
     assert (document["ok"], document["file"], captured.err) == (False, wrong, "")
-    assert [problem["path"] for problem in document["problems"]] == ["listen.port", "auth.mode"]
+    assert [problem["path"] for problem in document["problems"]] == ["listen.port", "realtime.enabled"]
     assert set(document["problems"][0]) == {"path", "message", "suggestion", "origin"}
 
 

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from aurexd.config import Config
 from aurexd.config.model import (
     SECTIONS,
+    Auth,
+    AuthKey,
     Control,
     Heartbeat,
     Limits,
@@ -26,12 +28,14 @@ from aurexd.market import Instrument
 from aurexd.settings import LIVE, Settings, plan_reload
 from aurexd.sources.base import SourceSettings
 
+KEYS = {"k1": AuthKey(algorithm="EdDSA", file="k1.pem")}
 CHOICES: dict[str, list[Section]] = {
     "realtime": [Realtime(), Realtime(update_interval_s=1), Realtime(io_uring=False)],
     "listen": [Listen(), Listen(port=8443), Listen(address="0.0.0.0")],
     "tls": [Tls(), Tls(certificate="a", private_key="b"), Tls(certificate="c", private_key="b")],
     "limits": [Limits(), Limits(max_connections=1), Limits(allowed_origins=("https://a.example",))],
     "heartbeat": [Heartbeat(), Heartbeat(silence_s=1)],
+    "auth": [Auth(), Auth(mode="token", keys=KEYS), Auth(mode="token", audience="gold", leeway_s=0)],
     "storage": [Storage(), Storage(url="")],
     "control": [Control(), Control(socket="")],
     "log": [Log(), Log(level="debug"), Log(format="json")],
@@ -61,9 +65,12 @@ configs = st.builds(
 @given(configs, configs)
 def test_a_reload_takes_all_it_may_and_leaves_the_rest_as_it_was(running: Config, wanted: Config) -> None:
     plan = plan_reload(running, wanted)
-    switched = bool(running.tls.certificate) != bool(wanted.tls.certificate)
+    switched = {
+        *(["tls"] if bool(running.tls.certificate) != bool(wanted.tls.certificate) else []),
+        *(["auth"] if running.auth.mode != wanted.auth.mode else []),
+    }
     for name in SECTIONS:
-        live = name in LIVE and not (name == "tls" and switched)
+        live = name in LIVE and name not in switched
         for key in SECTIONS[name].model_fields:
             side = wanted if live and key not in READ_ONCE else running
             assert getattr(getattr(plan.config, name), key) == getattr(getattr(side, name), key)
@@ -98,6 +105,9 @@ TESTGOLD = SYMBOLS["TESTGOLD"]
         ),
         ({"tls": Tls(certificate="new", private_key="key")}, ["tls.certificate"], []),
         ({"tls": Tls()}, [], ["tls.certificate", "tls.private_key"]),
+        ({"auth": Auth(mode="token", keys=KEYS | {"k2": KEYS["k1"]})}, ["auth.keys"], []),
+        ({"auth": Auth(mode="token", keys=KEYS, leeway_s=5)}, ["auth.leeway_s"], []),
+        ({"auth": Auth()}, [], ["auth.mode", "auth.keys"]),
         ({"listen": Listen(port=1)}, [], ["listen.port"]),
         (
             {"symbols": {"TESTGOLD": TESTGOLD.model_copy(update={"decimals": 3})}},
@@ -114,6 +124,7 @@ def test_each_setting_is_named_as_it_is_written(
 ) -> None:
     running = Config(
         tls=Tls(certificate="old", private_key="key"),
+        auth=Auth(mode="token", keys=KEYS),
         symbols={"TESTGOLD": TESTGOLD, "GC": SYMBOLS["GC"]},
         sources=(source("a"), source("b")),
     )
@@ -127,8 +138,9 @@ def test_all_live_sections_change_at_once() -> None:
         limits=Limits(max_connections=1),
         heartbeat=Heartbeat(silence_s=1),
         realtime=Realtime(update_interval_s=1),
+        auth=Auth(audience="gold"),
     )
     settings.replace(wanted)
-    for name in Settings.__slots__:
+    for name in set(Settings.__slots__) - {"authority"}:
         assert name in LIVE
         assert getattr(settings, name) is getattr(wanted, name)

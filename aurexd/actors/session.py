@@ -13,18 +13,22 @@ from typing import Any, Protocol
 import pykka
 import structlog
 import trio
+from msgspec import UNSET
 
 from aurexd import __version__
 from aurexd.actors import messages as internal
 from aurexd.actors.audience import Audience
 from aurexd.actors.trio_actor import tell_when_room
 from aurexd.clock import Clock
+from aurexd.identity import Identity
 from aurexd.limits import TokenBucket
+from aurexd.market import SECOND_US
 from aurexd.protocol import compose
 from aurexd.protocol.codec import Encoding, ping_frame
 from aurexd.protocol.codes import CloseCode, ErrorCode
 from aurexd.protocol.connection import (
     Acknowledge,
+    Authenticate,
     Close,
     Reply,
     SessionProtocol,
@@ -91,15 +95,18 @@ class Session:
 
     __slots__ = (
         "_bucket",
+        "_claim",
         "_clock",
         "_close",
         "_hub",
         "_line",
         "_offences",
+        "_opened_at",
         "_pinged_at",
         "_promised",
         "_protocol",
         "_settings",
+        "_warned",
         "closing",
         "encoding",
         "greeted",
@@ -119,9 +126,14 @@ class Session:
         close: Callable[[CloseCode, int | None], None],
         settings: Settings,
         clock: Clock,
+        claim: Callable[[str], str | None] = lambda _user: None,
     ) -> None:
-        """`close` starts the closing handshake and returns at once. It is told after how many milliseconds the client
-        may come back; None leaves that to it."""
+        """Begin.
+
+        `close` starts the closing handshake and returns at once. It is told after how many milliseconds the client may
+        come back; None leaves that to it. `claim` has the session counted as a user's from now on; it returns why that
+        cannot be, or None.
+        """
         self.id = session_id
         self.encoding = encoding
         self.closing: CloseCode | None = None
@@ -136,6 +148,9 @@ class Session:
         self._protocol = protocol
         self._hub = hub
         self._close = close
+        self._claim = claim
+        self._opened_at = trio.current_time()
+        self._warned = False
         self._bucket = TokenBucket.full(trio.current_time())
         self._offences = 0
         self._settings = settings
@@ -147,7 +162,7 @@ class Session:
 
     async def receive(self, payload: str | bytes) -> None:
         """Act on one message of the client, or answer what is wrong with it."""
-        if self._protocol.state is not State.OPEN:
+        if self._protocol.state in (State.CLOSING, State.CLOSED):
             return  # it was said while we were closing
         rate = self._settings.limits.max_messages_per_second
         burst = max(1.0, rate * BURST_SECONDS)
@@ -173,6 +188,8 @@ class Session:
             match effect:
                 case Reply(message=message):
                     self.send(message)
+                case Authenticate():
+                    await self._authenticate(effect)
                 case Subscribe(id=request_id, channels=channels, resume=resume):
                     await self._tell(
                         internal.Subscribe(
@@ -194,10 +211,31 @@ class Session:
                 case Close(code=code):
                     self.close(code)
 
+    async def _authenticate(self, shown: Authenticate) -> None:
+        refusal = self._claim(shown.identity.user)
+        if refusal is not None:
+            code = ErrorCode.TOO_MANY_CONNECTIONS
+            self.send(compose.error(code, refusal, self._clock.now(), request_id=shown.id))
+            self.close(CloseCode.TOO_MANY_CONNECTIONS)
+            return
+        self._warned = False
+        self.send(compose.authenticated(shown.id, shown.identity, self._clock.now()))
+        if shown.unsubscribe:
+            await self._tell(internal.Unsubscribe(session=self, channels=shown.unsubscribe, request_id=None))
+        if shown.subscribe:
+            await self._tell(
+                internal.Subscribe(session=self, channels=shown.subscribe, request_id=None, resume={})
+            )
+
     async def _tell(self, message: internal.Message) -> None:
         await tell_when_room(self._hub, message)
 
     # --- what the hub does with it ---
+
+    @property
+    def identity(self) -> Identity | None:
+        """Who the client is; None: it has yet to show."""
+        return self._protocol.identity
 
     @property
     def owner(self) -> str | None:
@@ -213,6 +251,7 @@ class Session:
         """The first message: what this client may rely on."""
         self.greeted.set()
         limits, heartbeat = self._settings.limits, self._promised
+        identity, asks_for_token = self._protocol.identity, self._protocol.asks_for_token
         self.send(
             compose.welcome(
                 self.id,
@@ -223,6 +262,7 @@ class Session:
                     max_message_bytes=limits.max_message_bytes,
                     max_channels=MAX_CHANNELS,
                     send_queue_bytes=limits.send_queue_bytes,
+                    auth_timeout_s=limits.auth_timeout_s if asks_for_token else UNSET,
                 ),
                 HeartbeatData(
                     silence_s=heartbeat.silence_s,
@@ -230,8 +270,11 @@ class Session:
                     pong_timeout_s=heartbeat.pong_timeout_s,
                 ),
                 self._clock.now(),
+                asks_for_token=asks_for_token,
             )
         )
+        if asks_for_token and identity is not None:
+            self.send(compose.authenticated(None, identity, self._clock.now()))
 
     @property
     def write(self) -> Callable[[bytes], int]:
@@ -280,7 +323,8 @@ class Session:
         return min(self._promised.silence_s, self._settings.heartbeat.silence_s)
 
     def check_alive(self, now: float) -> None:
-        """Ping a client that was silent for too long; close one that left the ping unanswered."""
+        """End the session of a client that left a ping unanswered, or that has no valid token; ping and warn before."""
+        self._check_identity(now)
         promised, heartbeat = self._promised, self._settings.heartbeat
         if not self.encoding.pings:
             return
@@ -290,6 +334,24 @@ class Session:
                 self._line.send_frame(ping_frame())
         elif now - self._pinged_at >= max(promised.pong_timeout_s, heartbeat.pong_timeout_s):
             self.close(CloseCode.HEARTBEAT_TIMEOUT)
+
+    def _check_identity(self, now: float) -> None:
+        identity, authority = self._protocol.identity, self._settings.authority
+        if identity is None:
+            timeout_s = self._settings.limits.auth_timeout_s
+            if now - self._opened_at >= timeout_s and self.closing is None:
+                text = f"no token was shown within {timeout_s:g} s"
+                self.send(compose.error(ErrorCode.UNAUTHENTICATED, text, self._clock.now()))
+                self.close(CloseCode.AUTH_TIMEOUT)
+        elif authority is not None:
+            time, expires, ends = self._clock.now(), identity.expires, identity.ends
+            if not authority.vouches_for(identity) or (ends is not None and time >= ends):
+                self.close(CloseCode.TOKEN_EXPIRED)
+            elif expires is not None and not self._warned:
+                warning_us = int(self._settings.auth.expiry_warning_s * SECOND_US)
+                if warning_us and time >= expires - warning_us:
+                    self._warned = True
+                    self.send(compose.token_expiring(expires, time))
 
     def close(self, code: CloseCode, retry_after_ms: int | None = None) -> None:
         """Start closing, unless the connection is gone; the first reason stands.

@@ -8,10 +8,12 @@ from __future__ import annotations
 import ipaddress
 import re
 import ssl
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from aurexd.config.model import SQLITE_PREFIX, Config, Limits, Listen, Storage, Tls
+from aurexd.config.keys import read_keys
+from aurexd.config.model import SQLITE_PREFIX, Auth, Config, Limits, Listen, Storage, Tls
 from aurexd.config.tree import Tree
 from aurexd.config.validate import Valid
 from aurexd.config.words import did_you_mean, toml
@@ -36,6 +38,8 @@ def check(tree: Tree, valid: Valid) -> list[Problem]:
         problems += _storing(tree, storage)
     if isinstance(limits := valid.sections.get("limits"), Limits):
         problems += _origins(tree, limits)
+    if isinstance(auth := valid.sections.get("auth"), Auth):
+        problems += _keys(tree, auth)
     names = tree.table.get("symbols", {})
     if not names:
         problems.append(tree.problem("symbols", "there is no symbol", "write at least one [symbols.NAME]"))
@@ -46,7 +50,7 @@ def check(tree: Tree, valid: Valid) -> list[Problem]:
 
 def notes(config: Config) -> list[Problem]:
     """What is allowed and may not be meant."""
-    found = []
+    found = [*_notes_on_keys(config.auth)]
     for name, symbol in config.symbols.items():
         path = f"symbols.{name}"
         sources = [source for source in config.sources if name in source.symbols]
@@ -67,6 +71,23 @@ def notes(config: Config) -> list[Problem]:
                 )
             )
     return found
+
+
+def _notes_on_keys(auth: Auth) -> Iterator[Problem]:
+    if auth.keys and auth.mode == "open":
+        yield Problem(
+            "auth.mode",
+            "there are keys, and nobody is asked for a token",
+            'write mode = "token" to ask for one',
+        )
+    for key in read_keys(auth)[0]:
+        file = auth.keys[key.id].file
+        if key.can_sign and Path(file).stat().st_mode & stat.S_IROTH:
+            yield Problem(
+                f"auth.keys.{key.id}.file",
+                "everybody on this machine can read it, and whoever does can make tokens",
+                f"chmod o-r {file}",
+            )
 
 
 def is_loopback(address: str) -> bool:
@@ -156,6 +177,17 @@ def _origins(tree: Tree, limits: Limits) -> Iterator[Problem]:
                 if _ORIGIN.fullmatch(tidied)
                 else 'write scheme and host, as "https://example.org"',
             )
+
+
+def _keys(tree: Tree, auth: Auth) -> Iterator[Problem]:
+    if auth.mode == "token" and not tree.table["auth"].get("keys"):
+        yield tree.problem(
+            "auth.keys",
+            "there is no key, so no token could ever be valid",
+            "make one: aurexd token key --algorithm EdDSA --id ID --file FILE",
+        )
+    for problem in read_keys(auth)[1]:
+        yield tree.problem(problem.path, problem.message, problem.suggestion)
 
 
 def _mapping(

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from pydantic.fields import FieldInfo
 
-from aurexd.config.model import SECTIONS, ReadOnce, Section, Symbol
+from aurexd.config.model import SECTIONS, AuthKey, ReadOnce, Section, Symbol
 from aurexd.config.words import expected, toml
 from aurexd.sources import PROVIDERS, provider_class
 from aurexd.sources.base import SourceSettings
@@ -27,8 +27,8 @@ by `name`); the environment. There AUREXD_LISTEN__PORT is `port` in [listen], AU
 is `decimals` in [symbols.GC], and AUREXD_SOURCES__GOLD_API__PRIORITY is `priority` of the source named
 gold-api. REALTIME_ENABLED and WS_UPDATE_INTERVAL are understood too.
 
-SIGHUP has all of it read again. [realtime], [limits], [heartbeat], [log] and the certificate and key of [tls]
-then change without anybody being dropped; all else, and what is marked "read at the start only", needs a
+SIGHUP has all of it read again. [realtime], [limits], [heartbeat], [auth], [log] and the certificate and key of
+[tls] then change without anybody being dropped; all else, and what is marked "read at the start only", needs a
 restart, and the log names it.
 
 A token can be kept out of this file: as `token_file`, the path of a file that holds it, or in the environment
@@ -106,8 +106,19 @@ def _sections() -> Iterator[str]:
         yield from _comment(_doc(model))
         yield f"[{name}]"
         for key, field in model.model_fields.items():
-            yield from _key(key, field)
+            if name == "auth" and key == "keys":
+                yield from _auth_keys(field)
+            else:
+                yield from _key(key, field)
         yield ""
+
+
+def _auth_keys(keys: FieldInfo) -> Iterator[str]:
+    yield from _comment(f"{keys.description} {_doc(AuthKey)}")
+    yield "#"
+    yield "# [auth.keys.ID]"
+    for key, field in AuthKey.model_fields.items():
+        yield from _key(key, field, indent="#   ")
 
 
 def _symbols() -> Iterator[str]:

@@ -125,12 +125,12 @@ class Limits(Section):
         description="Streaming sessions from one address (for IPv6: one /64) at a time. 0 switches the "
         "limit off.",
     )
-    max_connections_per_user: Annotated[int, NotBuilt("counting sessions by user")] = Field(
+    max_connections_per_user: int = Field(
         default=20,
         ge=0,
         le=1_000_000,
-        description="Streaming sessions of one authenticated user at a time. Not built yet: only 20 is "
-        "accepted.",
+        description="Streaming sessions of one authenticated user at a time, from whatever addresses: they "
+        "do not count against these. 0 switches the limit off.",
     )
     max_connections: int = Field(
         default=20_000,
@@ -158,11 +158,12 @@ class Limits(Section):
         description="Seconds for a connection's TLS handshake and for a request's head. Cannot be switched "
         "off.",
     )
-    auth_timeout_s: Annotated[float, NotBuilt("identity by token")] = Field(
+    auth_timeout_s: float = Field(
         default=10,
         gt=0,
         le=300,
-        description="Seconds until a client must have shown its token. Not built yet: only 10 is accepted.",
+        description='Seconds until a client must have shown its token, where mode = "token" in [auth]; it is '
+        "closed a few seconds later at most. Cannot be switched off.",
     )
     send_queue_bytes: int = Field(
         default=65_536,
@@ -209,13 +210,50 @@ class Heartbeat(Section):
     )
 
 
+class AuthKey(Section):
+    """One [auth.keys.ID] table for each. ID is what tokens call it, their `kid`: 1 to 64 letters, digits, _ and -."""
+
+    algorithm: Literal["EdDSA", "ES256", "HS256"] = Field(
+        description='How it signs: "EdDSA" (Ed25519) and "ES256" with a private key, of which this daemon needs '
+        'the public part only; "HS256" with a secret that this daemon and the issuer share.'
+    )
+    file: str = Field(
+        min_length=1,
+        description="Path of the key, PEM, public or private; for HS256 of the secret, 32 bytes or more, as "
+        "one line of text or raw. A relative path starts in the working directory.",
+    )
+
+
 class Auth(Section):
     """Who may connect."""
 
-    mode: Annotated[Literal["open", "token"], NotBuilt("identity by token")] = Field(
+    mode: Literal["open", "token"] = Field(
         default="open",
-        description='"open": everyone who reaches the port. "token": only who shows a token. Not built yet: '
-        'only "open" is accepted.',
+        description='"open": everyone who reaches the port. "token": only who shows a token that one of the '
+        "keys has signed.",
+    )
+    audience: str = Field(
+        default="aurexd",
+        min_length=1,
+        max_length=256,
+        description="For whom a token must be made: its `aud`. Cannot be switched off.",
+    )
+    leeway_s: float = Field(
+        default=30,
+        ge=0,
+        le=300,
+        description="Seconds by which the issuer's clock may differ from ours. 0: not at all.",
+    )
+    expiry_warning_s: float = Field(
+        default=60,
+        ge=0,
+        le=86_400,
+        description="So many seconds before its token expires a client is told, so that it can send a new one; "
+        "a few seconds later at most. 0: it is not told.",
+    )
+    keys: dict[str, AuthKey] = Field(
+        default={},
+        description="The keys by which tokens are judged, by id; there may be several, to rotate them.",
     )
 
 

@@ -17,10 +17,11 @@ from pydantic_core import ErrorDetails
 
 import aurexd
 from aurexd.config.environment import settings_of
-from aurexd.config.model import SECTIONS, Config, NotBuilt, Section, Symbol
+from aurexd.config.model import SECTIONS, Auth, AuthKey, Config, NotBuilt, Section, Symbol
 from aurexd.config.tree import Table, Tree
 from aurexd.config.words import choices, did_you_mean, expected, got, rewritten, toml, type_of
 from aurexd.errors import Problem
+from aurexd.identity import KEY_ID
 from aurexd.redaction import Redactor, is_secret_name
 from aurexd.sources import PROVIDERS
 from aurexd.sources.base import SourceSettings
@@ -56,7 +57,11 @@ def validate(tree: Tree, environ: Mapping[str, str]) -> tuple[Valid, list[Proble
             continue
         if name == "tls":
             table = {key: _located(value, environ) for key, value in table.items()}
+        if name == "auth":
+            table = {key: value for key, value in table.items() if key != "keys"}
         section = _table(tree, name, table, model, problems)
+        if isinstance(section, Auth):
+            section = section.model_copy(update={"keys": _auth_keys(tree, problems)})
         if section is not None:
             valid.sections[name] = section
             problems += _not_built(tree, name, section)
@@ -73,6 +78,25 @@ def locate(path: str, environ: Mapping[str, str]) -> Path:
 
 def _located(path: Any, environ: Mapping[str, str]) -> Any:
     return str(locate(path, environ)) if isinstance(path, str) and path else path
+
+
+def _auth_keys(tree: Tree, problems: list[Problem]) -> dict[str, AuthKey]:
+    keys = tree.table.get("auth", {}).get("keys", {})
+    if not isinstance(keys, dict):
+        problems.append(
+            tree.problem("auth.keys", f"expected a table, got {got(keys)}", "write [auth.keys.ID]")
+        )
+        return {}
+    right = {}
+    for key_id, table in keys.items():
+        path = f"auth.keys.{key_id}"
+        if not re.fullmatch(KEY_ID, key_id):
+            problems.append(tree.problem(path, "a key's id is 1 to 64 letters, digits, _ and -"))
+        elif not isinstance(table, dict):
+            problems.append(tree.problem(path, f"expected a table, got {got(table)}", f"write [{path}]"))
+        elif (key := _table(tree, path, table, AuthKey, problems)) is not None:
+            right[key_id] = key
+    return right
 
 
 def _symbols(tree: Tree, valid: Valid, problems: list[Problem]) -> None:

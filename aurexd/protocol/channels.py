@@ -7,6 +7,7 @@ from collections.abc import Set as AbstractSet
 import msgspec
 
 from aurexd.errors import ProtocolError
+from aurexd.identity import Identity, Scope
 from aurexd.protocol.codes import ErrorCode
 
 
@@ -19,6 +20,8 @@ class ChannelKind(msgspec.Struct, frozen=True):
     """The `type` of what it sends."""
     conflated: bool
     """Whether a slow reader is sent the latest message only; otherwise each of them."""
+    scope: Scope = Scope.READ
+    """What a client must be allowed to do."""
     later: bool = False
     """A place that is kept: this release does not serve it."""
 
@@ -32,7 +35,7 @@ KINDS = {
     "price": ChannelKind("price:SYMBOL", "price_update", conflated=True),
     "status": ChannelKind("status:SYMBOL", "status", conflated=True),
     "candle": ChannelKind("candle:SYMBOL:INTERVAL", "candle", conflated=True, later=True),
-    "alert": ChannelKind("alert", "alert", conflated=False),
+    "alert": ChannelKind("alert", "alert", conflated=False, scope=Scope.ALERTS),
     "news": ChannelKind("news", "news", conflated=False, later=True),
     "sentiment": ChannelKind("sentiment:SYMBOL", "sentiment", conflated=True, later=True),
     "signal": ChannelKind("signal:SYMBOL", "signal", conflated=True, later=True),
@@ -53,22 +56,28 @@ def owned(channel: str, owner: str | None) -> str:
     return f"{channel}:{owner}" if channel in OWNED else channel
 
 
-def check_owner(owner: str | None) -> None:
-    """Pass when there is somebody whose alerts are meant.
+def scope_of(channel: str) -> Scope:
+    """What a client must be allowed to do to be sent this channel."""
+    return KINDS[channel.partition(":")[0]].scope
+
+
+def check_scope(scope: Scope, identity: Identity | None) -> None:
+    """Pass when somebody may do this.
 
     Raises:
-        ProtocolError: `forbidden`: the client is nobody.
+        ProtocolError: `forbidden`, with what is needed.
 
     """
-    if owner is None:
-        raise ProtocolError(
-            ErrorCode.FORBIDDEN,
-            "alerts have an owner: connect with a token, or from the machine that aurexd runs on",
-        )
+    if identity is None or scope not in identity.scopes:
+        if identity is not None and not identity.has_token:
+            advice = "alerts have an owner: connect with a token, or from the machine that aurexd runs on"
+        else:
+            advice = f"it needs a token with the scope {scope.value!r}"
+        raise ProtocolError(ErrorCode.FORBIDDEN, advice)
 
 
-def check_channel(name: str, symbols: AbstractSet[str], owner: str | None) -> None:
-    """Pass when the channel is served to a client of this owner.
+def check_channel(name: str, symbols: AbstractSet[str], identity: Identity | None) -> None:
+    """Pass when the channel is served to this client.
 
     Raises:
         ProtocolError: `unknown_channel`, naming those there are; `not_available`; or `forbidden`.
@@ -87,13 +96,11 @@ def check_channel(name: str, symbols: AbstractSet[str], owner: str | None) -> No
     if not kind.takes_symbol:
         if name != word:
             raise ProtocolError(ErrorCode.UNKNOWN_CHANNEL, f"unknown channel {name!r}; there is {word!r}")
-        if word in OWNED:
-            check_owner(owner)
-        return
-    if rest not in symbols:
+    elif rest not in symbols:
         raise ProtocolError(
             ErrorCode.UNKNOWN_CHANNEL, f"unknown symbol in {name!r}; there are {_listing(symbols)}"
         )
+    check_scope(kind.scope, identity)
 
 
 def _listing(symbols: AbstractSet[str]) -> str:

@@ -53,9 +53,9 @@ class CloseCode(IntEnum):
     RATE_LIMITED = 4003, "The client kept sending faster than `max_messages_per_second`."
     TOO_MANY_CONNECTIONS = 4004, "Too many sessions from this address, or of this user."
     OVER_CAPACITY = 4005, "The server has as many sessions as it may."
-    TOKEN_EXPIRED = 4006, "The token expired and was not renewed. Come back with a new one.", True
-    AUTH_TIMEOUT = 4008, "No token was shown in time.", True
-    BAD_TOKEN = 4500, "The token is not valid here. The same one will not be next time.", True
+    TOKEN_EXPIRED = 4006, "The token has expired, or its key is known no more. Come back with a new one."
+    AUTH_TIMEOUT = 4008, "No token was shown in time."
+    BAD_TOKEN = 4500, "The token is not valid here. The same one will not be next time."
     PROTOCOL_ERROR = 4502, "The client keeps breaking this protocol.", True
     FORBIDDEN = 4503, "This client may not connect: a page from an origin that is not allowed."
     KICKED = 4504, "An operator ended the session.", True
@@ -111,6 +111,17 @@ class ErrorCode(StrEnum):
     )
     OVER_CAPACITY = "over_capacity", "The server has as many sessions as it may; 4005 follows."
     FORBIDDEN = "forbidden", "This client may not do that, or not connect at all (4503 follows)."
-    BAD_TOKEN = "bad_token", "The token is not valid here; 4500 follows.", True
+    UNAUTHENTICATED = (
+        "unauthenticated",
+        "The server asks for a token: send `auth` first. Without an `id`: none came in time; 4008 follows.",
+    )
+    BAD_TOKEN = (
+        "bad_token",
+        "The token is not valid here; 4500 follows, unless it was to renew another, which remains valid.",
+    )
+    TOKEN_EXPIRED = (
+        "token_expired",
+        "The token has expired; 4006 follows, unless it was to renew another, which remains valid.",
+    )
     NOT_FOUND = "not_found", "No alert rule or alert of yours has this id.", True
     UNAVAILABLE = "unavailable", "It cannot be made durable now. Try again after `retry_after_ms`.", True

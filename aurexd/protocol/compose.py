@@ -6,11 +6,13 @@ from collections.abc import Iterable, Mapping
 
 from msgspec import UNSET, UnsetType
 
+from aurexd.identity import Identity, Scope
 from aurexd.market import EpochUs, Instrument, Price, Quality, format_time
 from aurexd.protocol import alerts, data
 from aurexd.protocol.messages import (
     Alert,
     AlertAcked,
+    Authenticated,
     Error,
     GoingAway,
     Heartbeat,
@@ -20,6 +22,7 @@ from aurexd.protocol.messages import (
     SnapshotSent,
     Status,
     Subscribed,
+    TokenExpiring,
     Unsubscribed,
     Welcome,
 )
@@ -79,6 +82,8 @@ def welcome(
     limits: data.LimitsData,
     heartbeat: data.HeartbeatData,
     now: EpochUs,
+    *,
+    asks_for_token: bool = False,
 ) -> Welcome:
     """`welcome`."""
     time = format_time(now)
@@ -88,10 +93,32 @@ def welcome(
             version=version,
             epoch=epoch,
             server_time=time,
+            auth=data.AuthMode.TOKEN if asks_for_token else data.AuthMode.OPEN,
             heartbeat=heartbeat,
             limits=limits,
         ),
         timestamp=time,
+    )
+
+
+def authenticated(request_id: RequestId | None, identity: Identity, now: EpochUs) -> Authenticated:
+    """`authenticated`, for somebody with a token."""
+    assert identity.expires is not None
+    return Authenticated(
+        id=_echo(request_id),
+        data=data.AuthenticatedData(
+            user=identity.user,
+            scopes=[scope for scope in Scope if scope in identity.scopes],
+            expires=format_time(identity.expires),
+        ),
+        timestamp=format_time(now),
+    )
+
+
+def token_expiring(expires: EpochUs, now: EpochUs) -> TokenExpiring:
+    """`token_expiring`."""
+    return TokenExpiring(
+        data=data.TokenExpiringData(expires=format_time(expires)), timestamp=format_time(now)
     )
 
 

@@ -5,7 +5,8 @@ what has to be done is handed out as *effects*, and whoever runs the session doe
 
 The states, and what moves a session from one to the next:
 
-- OPEN: messages are acted on. (Before it comes the state of a client that has yet to show a token.)
+- UNAUTHENTICATED: where tokens are asked for and none was shown yet; only `auth` and `ping` are acted on.
+- OPEN: messages are acted on, as far as the client's scopes go. A new token renews it in place.
 - CLOSING: a close frame is on its way, ours or the answer to the client's; messages are ignored.
 - CLOSED: the connection is gone.
 
@@ -14,17 +15,19 @@ An event that the table does not list cannot happen: it raises, and changes noth
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from enum import Enum
 from types import MappingProxyType
 from typing import assert_never
 
 import msgspec
 
-from aurexd.errors import ProtocolError
+from aurexd.errors import IdentityError, ProtocolError
+from aurexd.identity import ANYBODY, Identity, Scope
 from aurexd.market import EpochUs
 from aurexd.protocol import compose
 from aurexd.protocol import messages as wire
-from aurexd.protocol.channels import check_channel, check_owner
+from aurexd.protocol.channels import check_channel, check_scope, scope_of
 from aurexd.protocol.codec import Encoding
 from aurexd.protocol.codes import CloseCode, ErrorCode
 from aurexd.protocol.data import MAX_CHANNELS, Position
@@ -33,6 +36,7 @@ from aurexd.protocol.data import MAX_CHANNELS, Position
 class State(Enum):
     """Where a session stands."""
 
+    UNAUTHENTICATED = "unauthenticated"
     OPEN = "open"
     CLOSING = "closing"
     CLOSED = "closed"
@@ -43,6 +47,8 @@ class Event(Enum):
 
     MESSAGE = "message"
     """The client sent one."""
+    AUTHENTICATED = "authenticated"
+    """It has shown a valid token, its first or a new one."""
     CLOSE = "close"
     """Either end started the closing handshake."""
     END = "end"
@@ -51,7 +57,12 @@ class Event(Enum):
 
 TRANSITIONS = MappingProxyType(
     {
+        (State.UNAUTHENTICATED, Event.MESSAGE): State.UNAUTHENTICATED,
+        (State.UNAUTHENTICATED, Event.AUTHENTICATED): State.OPEN,
+        (State.UNAUTHENTICATED, Event.CLOSE): State.CLOSING,
+        (State.UNAUTHENTICATED, Event.END): State.CLOSED,
         (State.OPEN, Event.MESSAGE): State.OPEN,
+        (State.OPEN, Event.AUTHENTICATED): State.OPEN,
         (State.OPEN, Event.CLOSE): State.CLOSING,
         (State.OPEN, Event.END): State.CLOSED,
         (State.CLOSING, Event.MESSAGE): State.CLOSING,
@@ -63,8 +74,30 @@ TRANSITIONS = MappingProxyType(
 )
 
 
+ENDS: Mapping[tuple[State, str], CloseCode] = MappingProxyType(
+    {
+        (State.UNAUTHENTICATED, ErrorCode.BAD_TOKEN): CloseCode.BAD_TOKEN,
+        (State.UNAUTHENTICATED, ErrorCode.TOKEN_EXPIRED): CloseCode.TOKEN_EXPIRED,
+        (State.UNAUTHENTICATED, ErrorCode.UNSUPPORTED_DATA): CloseCode.UNSUPPORTED_DATA,
+        (State.OPEN, ErrorCode.UNSUPPORTED_DATA): CloseCode.UNSUPPORTED_DATA,
+    }
+)
+"""The errors that end a session; after any other it goes on."""
+
+
 class Effect(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Something to be done for the client."""
+
+
+class Authenticate(Effect, frozen=True, kw_only=True, gc=False):
+    """From now on, or still, it is this user: count it so, answer, and change its subscriptions accordingly."""
+
+    id: wire.RequestId | None
+    identity: Identity
+    subscribe: tuple[str, ...]
+    """Channels that it was to have without having asked, when it showed its first token."""
+    unsubscribe: tuple[str, ...]
+    """Channels that its new token does not allow."""
 
 
 class Subscribe(Effect, frozen=True, kw_only=True, gc=False):
@@ -109,28 +142,49 @@ class Close(Effect, frozen=True, kw_only=True, gc=False):
     code: CloseCode
 
 
-AnyEffect = Subscribe | Unsubscribe | Snapshot | Acknowledge | Reply | Close
+AnyEffect = Authenticate | Subscribe | Unsubscribe | Snapshot | Acknowledge | Reply | Close
 
 
 class SessionProtocol:
     """One session's side of the conversation."""
 
-    __slots__ = ("_channels", "_encoding", "_symbols", "owner", "state")
+    __slots__ = ("_channels", "_encoding", "_symbols", "_verify", "identity", "state")
 
     def __init__(
         self,
         encoding: Encoding,
         symbols: frozenset[str],
         channels: frozenset[str] = frozenset(),
-        owner: str | None = None,
+        identity: Identity | None = ANYBODY,
+        verify: Callable[[str, EpochUs], Identity] | None = None,
     ) -> None:
-        """`channels`: what the session is subscribed to without having asked."""
-        self.owner = owner
-        """Whose alerts it may see; None: nobody's."""
-        self.state = State.OPEN
+        """Begin.
+
+        `channels`: what the session is subscribed to without having asked, as soon as it may be. `identity`: who the
+        client has shown to be; None: it has yet to. `verify`: who shows a token, or IdentityError; None: no tokens are
+        asked for.
+        """
+        self.identity = identity
+        self.state = State.UNAUTHENTICATED if identity is None else State.OPEN
+        self._verify = verify
         self._encoding = encoding
         self._symbols = symbols
-        self._channels = channels
+        self._channels = channels if identity is None else _allowed(channels, identity)
+
+    @property
+    def asks_for_token(self) -> bool:
+        """Whether a client has to show one."""
+        return self._verify is not None
+
+    @property
+    def channels(self) -> frozenset[str]:
+        """What the session is subscribed to now."""
+        return frozenset() if self.identity is None else self._channels
+
+    @property
+    def owner(self) -> str | None:
+        """Whose alerts are meant when alerts are; None: nobody's."""
+        return None if self.identity is None else self.identity.user or None
 
     def receive(self, payload: str | bytes, now: EpochUs) -> list[AnyEffect]:
         """What one message of the client calls for, in order.
@@ -148,10 +202,11 @@ class SessionProtocol:
             return [self._act_on(self._encoding.decode(payload), now)]
         except ProtocolError as error:
             reply = Reply(message=compose.error(error.code, error.message, now, request_id=error.request_id))
-            if error.code != ErrorCode.UNSUPPORTED_DATA:
+            code = ENDS.get((self.state, error.code))
+            if code is None:
                 return [reply]
             self._apply(Event.CLOSE)
-            return [reply, Close(code=CloseCode.UNSUPPORTED_DATA)]
+            return [reply, Close(code=code)]
 
     def close(self) -> None:
         """The closing handshake has begun: what the client still says is ignored."""
@@ -173,6 +228,10 @@ class SessionProtocol:
             raise RuntimeError(f"a session that is {self.state.value} cannot have a {event.value}") from None
 
     def _act_on(self, message: wire.ClientMessage, now: EpochUs) -> AnyEffect:
+        if self.state is State.UNAUTHENTICATED and not isinstance(message, wire.Auth | wire.Ping):
+            raise ProtocolError(
+                ErrorCode.UNAUTHENTICATED, f"{_type(message)}: send `auth` with a token first", message.id
+            )
         match message:
             case wire.Subscribe():
                 return self._subscribe(message)
@@ -185,18 +244,42 @@ class SessionProtocol:
             case wire.Ping():
                 return Reply(message=compose.pong(message.id, now))
             case wire.Auth():
-                raise ProtocolError(
-                    ErrorCode.NOT_AVAILABLE, "auth: this server knows no tokens and needs none", message.id
-                )
+                return self._authenticate(message, now)
             case wire.AlertAck():
                 return self._acknowledge(message)
             case wire.AlertCreate() | wire.AlertList() | wire.AlertUpdate() | wire.AlertDelete():
-                name = message.__struct_config__.tag
+                self._check_alerts(message)
                 raise ProtocolError(
-                    ErrorCode.NOT_AVAILABLE, f"{name}: this server has no alert rules", message.id
+                    ErrorCode.NOT_AVAILABLE, f"{_type(message)}: this server has no alert rules", message.id
                 )
             case _:
                 assert_never(message)
+
+    def _authenticate(self, message: wire.Auth, now: EpochUs) -> Authenticate:
+        if self._verify is None:
+            raise ProtocolError(
+                ErrorCode.NOT_AVAILABLE, "auth: this server knows no tokens and needs none", message.id
+            )
+        try:
+            identity = self._verify(message.data.token, now)
+        except IdentityError as error:
+            code = ErrorCode.TOKEN_EXPIRED if error.expired else ErrorCode.BAD_TOKEN
+            raise ProtocolError(code, f"auth: the token is not valid here: {error}", message.id) from None
+        before = self.identity
+        if before is not None and before.user != identity.user:
+            raise ProtocolError(
+                ErrorCode.FORBIDDEN, "auth: the token is another user's: connect anew with it", message.id
+            )
+        self._apply(Event.AUTHENTICATED)
+        self.identity = identity
+        had = self._channels
+        self._channels = _allowed(had, identity)
+        return Authenticate(
+            id=message.id,
+            identity=identity,
+            subscribe=tuple(sorted(self._channels)) if before is None else (),
+            unsubscribe=() if before is None else tuple(sorted(had - self._channels)),
+        )
 
     def _subscribe(self, message: wire.Subscribe) -> Subscribe:
         channels = self._check(message)
@@ -218,10 +301,7 @@ class SessionProtocol:
         return Subscribe(id=message.id, channels=channels, resume=message.data.resume)
 
     def _acknowledge(self, message: wire.AlertAck) -> Acknowledge:
-        try:
-            check_owner(self.owner)
-        except ProtocolError as error:
-            raise ProtocolError(error.code, f"alert.ack: {error.message}", message.id) from None
+        self._check_alerts(message)
         return Acknowledge(id=message.id, alert_ids=tuple(dict.fromkeys(message.data.alert_ids)))
 
     def _check(self, message: wire.Subscribe | wire.Unsubscribe | wire.Snapshot) -> tuple[str, ...]:
@@ -234,7 +314,29 @@ class SessionProtocol:
         channels = tuple(dict.fromkeys(message.data.channels))
         try:
             for channel in channels:
-                check_channel(channel, self._symbols, self.owner)
+                check_channel(channel, self._symbols, self.identity)
         except ProtocolError as error:
             raise ProtocolError(error.code, error.message, message.id) from None
         return channels
+
+    def _check_alerts(self, message: wire.ClientMessage) -> None:
+        """Pass when the client may have alerts.
+
+        Raises:
+            ProtocolError: it may not.
+
+        """
+        try:
+            check_scope(Scope.ALERTS, self.identity)
+        except ProtocolError as error:
+            raise ProtocolError(error.code, f"{_type(message)}: {error.message}", message.id) from None
+
+
+def _type(message: wire.ClientMessage) -> str:
+    return str(message.__struct_config__.tag)
+
+
+def _allowed(channels: frozenset[str], identity: Identity) -> frozenset[str]:
+    """Those of the channels that its scopes allow."""
+    refused = [channel for channel in channels if scope_of(channel) not in identity.scopes]
+    return channels.difference(refused) if refused else channels

@@ -13,6 +13,7 @@ from typing import Annotated
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from aurexd.identity import MAX_TOKEN_LENGTH
 from aurexd.market import Instrument, Quality
 
 Timestamp = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
@@ -33,6 +34,13 @@ class MarketState(StrEnum):
     OPEN = "open"
     CLOSED = "closed"
     UNKNOWN = "unknown"
+
+
+class AuthMode(StrEnum):
+    """Whether clients must show who they are."""
+
+    OPEN = "open"
+    TOKEN = "token"  # noqa: S105 — a mode, not a secret
 
 
 class Input(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True):
@@ -62,7 +70,10 @@ class NothingAsked(Input, frozen=True, kw_only=True, gc=False):
 class AuthData(Input, frozen=True, kw_only=True, gc=False):
     """Who the client is."""
 
-    token: Annotated[str, Meta(max_length=8192, description="A signed token.")]
+    token: Annotated[str, Meta(max_length=MAX_TOKEN_LENGTH, description="A signed token.")]
+
+    def __repr__(self) -> str:
+        return "AuthData(…)"
 
 
 class SubscribeData(Input, frozen=True, kw_only=True, gc=False):
@@ -111,6 +122,9 @@ class LimitsData(Output, frozen=True, kw_only=True, gc=False):
     ]
     max_channels: Annotated[int, Meta(description="Subscribed to at the same time.")]
     send_queue_bytes: Annotated[int, Meta(description="Of answers that may wait for a slow reader.")]
+    auth_timeout_s: Annotated[
+        float | UnsetType, Meta(description="Until a token must be shown; absent where none is asked for.")
+    ] = UNSET
 
 
 class WelcomeData(Output, frozen=True, kw_only=True, gc=False):
@@ -120,6 +134,10 @@ class WelcomeData(Output, frozen=True, kw_only=True, gc=False):
     version: Annotated[str, Meta(description="Of aurexd.")]
     epoch: Annotated[str, Meta(description="Which run of the counts; another one means: start over.")]
     server_time: Annotated[Timestamp, Meta(description="The server's clock.")]
+    auth: Annotated[
+        AuthMode,
+        Meta(description="`token`: until `authenticated` has come, only `auth` and `ping` are acted on."),
+    ]
     heartbeat: Annotated[HeartbeatData, Meta(description="How either end notices a dead line.")]
     limits: Annotated[LimitsData, Meta(description="What the session may ask of the server.")]
 
@@ -129,6 +147,12 @@ class AuthenticatedData(Output, frozen=True, kw_only=True, gc=False):
 
     user: Annotated[str, Meta(description="The token's subject.")]
     scopes: Annotated[list[str], Meta(description="What it may do.")]
+    expires: Annotated[Timestamp, Meta(description="Send a new `auth` before this.")]
+
+
+class TokenExpiringData(Output, frozen=True, kw_only=True, gc=False):
+    """The session is about to end, unless its token is renewed."""
+
     expires: Annotated[Timestamp, Meta(description="Send a new `auth` before this.")]
 
 

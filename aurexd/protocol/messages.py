@@ -72,7 +72,7 @@ class Update(msgspec.Struct, Generic[D_co], frozen=True, kw_only=True, gc=False,
 
 
 class Auth(Request[data.AuthData], frozen=True, tag="auth"):
-    """Show who you are. Also renews a token in mid-session."""
+    """Show who you are. Also renews a token in mid-session: one of the same user."""
 
 
 class Subscribe(Request[data.SubscribeData], frozen=True, tag="subscribe"):
@@ -132,7 +132,7 @@ ClientMessage = (
 
 
 class Authenticated(Answer[data.AuthenticatedData], frozen=True, tag="authenticated"):
-    """Answers `auth`."""
+    """Answers `auth`; also follows the `welcome` of a client that showed its token when it connected."""
 
 
 class Subscribed(Answer[data.SubscribedData], frozen=True, tag="subscribed"):
@@ -204,7 +204,11 @@ class GoingAway(Notice[data.GoingAwayData], frozen=True, tag="going_away"):
     """The server stops; a close with 4000 follows."""
 
 
-NoticeMessage = Welcome | Heartbeat | GoingAway
+class TokenExpiring(Notice[data.TokenExpiringData], frozen=True, tag="token_expiring"):
+    """The session's token expires soon; a close with 4006 follows, unless a new one comes."""
+
+
+NoticeMessage = Welcome | Heartbeat | GoingAway | TokenExpiring
 
 # --- server → client: channels ---
 
@@ -243,8 +247,8 @@ ServerMessage = AnswerMessage | NoticeMessage | ChannelMessage
 
 LATER: frozenset[type[msgspec.Struct]] = frozenset(
     [
-        *(Auth, AlertCreate, AlertList, AlertUpdate, AlertDelete),
-        *(Authenticated, AlertCreated, AlertListed, AlertUpdated, AlertDeleted),
+        *(AlertCreate, AlertList, AlertUpdate, AlertDelete),
+        *(AlertCreated, AlertListed, AlertUpdated, AlertDeleted),
         *(Candle, News, Sentiment, Signal),
     ]
 )

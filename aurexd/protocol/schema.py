@@ -75,7 +75,13 @@ def asyncapi_document() -> dict[str, Any]:
             "license": {"name": "Apache-2.0", "url": "https://www.apache.org/licenses/LICENSE-2.0"},
         },
         "servers": {
-            "local": {"host": "localhost:8000", "protocol": "ws", "description": "As configured by default."}
+            "local": {"host": "localhost:8000", "protocol": "ws", "description": "As configured by default."},
+            "guarded": {
+                "host": "localhost:8000",
+                "protocol": "ws",
+                "description": "Where tokens are asked for; a subprotocol or an `auth` message may show one, too.",
+                "security": [{"$ref": "#/components/securitySchemes/token"}],
+            },
         },
         "defaultContentType": "application/json",
         "channels": {
@@ -106,6 +112,7 @@ def asyncapi_document() -> dict[str, Any]:
                 for kind in every
             },
             "schemas": _definitions("#/components/schemas/{name}"),
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},
         },
     }
 

@@ -13,8 +13,10 @@ import msgspec
 import trio
 
 from aurexd.drain import Drain
+from aurexd.errors import IdentityError
 from aurexd.limits import SessionCounts, address_group
 from aurexd.protocol.codes import CloseCode
+from aurexd.server.credentials import Credentials
 from aurexd.server.request import Request
 from aurexd.settings import Settings
 
@@ -34,8 +36,9 @@ class Refusal(msgspec.Struct, frozen=True):
 class Admission:
     """Decides about each client, and knows who is there. Whoever is in stays in, also when a limit is lowered."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, credentials: Credentials) -> None:
         self._settings = settings
+        self._credentials = credentials
         self._counts = SessionCounts()
         self._drain: Drain | None = None
         self._random = random.Random()
@@ -61,7 +64,7 @@ class Admission:
             await trio.sleep(EMPTY_LOOK_S)
 
     def refusal(self, request: Request) -> Refusal | None:
-        """None, or why this client may not enter now."""
+        """None, or why this client may not enter now; who it has shown to be stands in the request then."""
         limits = self._settings.limits
         if self._drain is not None:
             return Refusal(CloseCode.GOING_AWAY, "the server stops", self.retry_after_ms)
@@ -69,14 +72,30 @@ class Admission:
             return Refusal(CloseCode.FORBIDDEN, f"pages from {request.origin[:100]} may not connect here")
         if limits.max_connections and self._counts.total >= limits.max_connections:
             return Refusal(CloseCode.OVER_CAPACITY, "the server is full")
+        try:
+            request.identity = self._credentials.identify(request)
+        except IdentityError as error:
+            code = CloseCode.TOKEN_EXPIRED if error.expired else CloseCode.BAD_TOKEN
+            return Refusal(code, f"the token is not valid here: {error}")
+        if request.identity is not None and request.identity.has_token:
+            return self.refusal_of_user(request.identity.user)
         most = limits.max_connections_per_ip
         if most and self._counts.of(address_group(request.address)) >= most:
             return Refusal(CloseCode.TOO_MANY_CONNECTIONS, f"more than {most} connections from your address")
         return None
 
+    def refusal_of_user(self, user: str) -> Refusal | None:
+        """None, or why there cannot be one more session of this user."""
+        most = self._settings.limits.max_connections_per_user
+        if most and self._counts.of(_user_group(user)) >= most:
+            return Refusal(CloseCode.TOO_MANY_CONNECTIONS, f"more than {most} connections of this user")
+        return None
+
     def enter(self, request: Request) -> Place:
         """A session begins; its place is to be left when it ends."""
-        return Place(self._counts, address_group(request.address))
+        if request.identity is not None and request.identity.has_token:
+            return Place(self, self._counts, _user_group(request.identity.user))
+        return Place(self, self._counts, address_group(request.address))
 
     def _is_allowed(self, origin: str, host: str) -> bool:
         """A page may connect to where it came from, and from where the configuration allows."""
@@ -89,15 +108,34 @@ class Admission:
 
 
 class Place:
-    """One session's place in the counts."""
+    """One session's place in the counts: by the address it comes from, or by the user that it has shown to be."""
 
-    __slots__ = ("_counts", "_group")
+    __slots__ = ("_admission", "_counts", "_group")
 
-    def __init__(self, counts: SessionCounts, group: str) -> None:
+    def __init__(self, admission: Admission, counts: SessionCounts, group: str) -> None:
+        self._admission = admission
         self._counts = counts
         self._group = group
         counts.add(group)
 
+    def move_to_user(self, user: str) -> str | None:
+        """Count the session as this user's from now on; or say why that cannot be, and change nothing."""
+        group = _user_group(user)
+        if group == self._group:
+            return None
+        refusal = self._admission.refusal_of_user(user)
+        if refusal is not None:
+            return refusal.message
+        self._counts.remove(self._group)
+        self._counts.add(group)
+        self._group = group
+        return None
+
     def leave(self) -> None:
         """The session ended."""
         self._counts.remove(self._group)
+
+
+def _user_group(user: str) -> str:
+    """How a user is counted; no address looks like it."""
+    return f"user {user}"

@@ -16,7 +16,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
+from starlette.types import Receive, Send
+from starlette.types import Scope as AsgiScope
 
 from aurexd import __version__
 from aurexd.actors.inbox import Inbox
@@ -34,9 +35,12 @@ from aurexd.actors.messages import (
 from aurexd.actors.trio_actor import ask
 from aurexd.clock import Clock
 from aurexd.errors import InboxFullError, StoreError
+from aurexd.identity import Scope
 from aurexd.market import SECOND_US, EpochUs, Price, format_time, parse_time
 from aurexd.protocol import compose
 from aurexd.protocol.schema import asyncapi_document
+from aurexd.server import request as head
+from aurexd.server.credentials import Credentials, Unauthorized, needs_token
 from aurexd.server.openapi import openapi_document
 
 log = structlog.get_logger(__name__)
@@ -102,6 +106,7 @@ class Api:
         persister: pykka.ActorRef[Any],
         sources: Callable[[], Awaitable[list[SourceStatus]]],
         lifecycle: Lifecycle,
+        credentials: Credentials,
         clock: Clock,
     ) -> None:
         self._aggregator = aggregator
@@ -109,6 +114,7 @@ class Api:
         self._persister = persister
         self._sources = sources
         self._lifecycle = lifecycle
+        self._credentials = credentials
         self._clock = clock
         page = importlib.resources.files("aurexd") / "page"
         self._page = {name: (page / name).read_bytes() for name in PAGE_FILES}
@@ -135,14 +141,22 @@ class Api:
         )
         self.routes.router.redirect_slashes = False
 
-    async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """The routes; while the daemon drains, only those that say how it is."""
+    async def app(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
+        """The routes; while the daemon drains, only those that say how it is, and to who may not read, only what is
+        public."""
+        refusal = self._refusal(scope) if scope["type"] == "http" else None
+        await (refusal or self.routes)(scope, receive, send)
+
+    def _refusal(self, scope: AsgiScope) -> Response | None:
+        """In front of all routes, so that it holds for a new one, too."""
         if self._lifecycle.phase == "draining" and scope["path"] not in HEALTH:
             headers = {"Retry-After": str(self._lifecycle.retry_after_s)}
-            refusal = _problem(503, "the daemon stops: come again when it is back", headers)
-            await refusal(scope, receive, send)
-        else:
-            await self.routes(scope, receive, send)
+            return _problem(503, "the daemon stops: come again when it is back", headers)
+        if needs_token(scope["path"]):
+            answer = self._credentials.authorize(_head(scope), Scope.READ)
+            if isinstance(answer, Unauthorized):
+                return _problem(answer.status, answer.message, {"WWW-Authenticate": answer.challenge})
+        return None
 
     # --- prices ---
 
@@ -296,6 +310,19 @@ class Api:
     async def asyncapi(self, _request: Request) -> Response:
         """The WebSocket's messages, described."""
         return _json(asyncapi_document())
+
+
+def _head(scope: AsgiScope) -> head.Request:
+    """The request, as the port reads it."""
+    authorization = [value.decode("latin-1") for name, value in scope["headers"] if name == b"authorization"]
+    return head.Request(
+        address=scope["client"][0],
+        method=scope["method"],
+        path=scope["path"],
+        query=scope["query_string"].decode("latin-1"),
+        host="",
+        authorization=",".join(authorization) or None,
+    )
 
 
 async def _ask(ref: pykka.ActorRef[Any], question: Ask[R], timeout_s: float = ASK_S) -> R:

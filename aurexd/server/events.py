@@ -18,15 +18,17 @@ import trio
 from aurexd.actors.session import Session
 from aurexd.clock import Clock
 from aurexd.errors import ProtocolError
+from aurexd.identity import Identity, Scope
 from aurexd.protocol import compose
 from aurexd.protocol.channels import check_channel, owned
 from aurexd.protocol.codec import EVENTS, retry_event
 from aurexd.protocol.codes import CloseCode, ErrorCode, should_reconnect
 from aurexd.protocol.data import MAX_CHANNELS
-from aurexd.server.admission import Admission, Refusal
+from aurexd.server.admission import Admission, Place, Refusal
+from aurexd.server.credentials import INVALID, Unauthorized
 from aurexd.server.request import Request
 from aurexd.server.stream import ClientStream
-from aurexd.server.streaming import CLOSE_S, Streaming, owner_of, retry_after_ms
+from aurexd.server.streaming import CLOSE_S, Streaming, retry_after_ms
 from aurexd.settings import Settings
 from aurexd.update import parse_position
 
@@ -50,20 +52,30 @@ class EventStreamServer:
             if refusal is not None:
                 await self._refuse(stream, request, refusal)
                 return
-            try:
-                channels = self._channels(request)
-            except ProtocolError as error:
-                await _answer(stream, HTTPStatus.BAD_REQUEST, error.message)
+            identity = self._streaming.credentials.permit(request.identity, Scope.READ)
+            if isinstance(identity, Unauthorized):
+                await _answer(stream, HTTPStatus(identity.status), identity.message, identity.challenge)
                 return
+            try:
+                channels = self._channels(request, identity)
+            except ProtocolError as error:
+                forbidden = error.code == ErrorCode.FORBIDDEN
+                await _answer(
+                    stream, HTTPStatus.FORBIDDEN if forbidden else HTTPStatus.BAD_REQUEST, error.message
+                )
+                return
+            request.forget_token()
             place = self._admission.enter(request)
             try:
-                await self._run(stream, request, channels)
+                await self._run(stream, request, channels, place)
             finally:
                 place.leave()
         except* (trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # the line broke
 
-    async def _run(self, stream: ClientStream, request: Request, channels: frozenset[str]) -> None:
+    async def _run(
+        self, stream: ClientStream, request: Request, channels: frozenset[str], place: Place
+    ) -> None:
         _watch_line(stream.socket, self._streaming.settings)
         async with trio.open_nursery() as nursery:
             with trio.move_on_after(self._streaming.settings.limits.handshake_timeout_s):
@@ -75,6 +87,7 @@ class EventStreamServer:
                     stream,
                     request,
                     _Conversation(stream, self._streaming.clock),
+                    place=place,
                     encoding=EVENTS,
                     channels=channels,
                     resume_after=parse_position(request.last_event_id or ""),
@@ -83,7 +96,7 @@ class EventStreamServer:
                 stream.end_session()  # the hub may not know yet, and the nursery will soon be gone
             await stream.aclose()
 
-    def _channels(self, request: Request) -> frozenset[str]:
+    def _channels(self, request: Request, identity: Identity) -> frozenset[str]:
         """Those that the query names (`?channels=price:XAUUSD,status:XAUUSD`), or the default ones.
 
         Raises:
@@ -98,10 +111,9 @@ class EventStreamServer:
             raise ProtocolError(
                 ErrorCode.TOO_MANY_CHANNELS, f"channels: at most {MAX_CHANNELS}, not {len(channels)}"
             )
-        owner = owner_of(request)
         for channel in sorted(channels):
-            check_channel(channel, self._streaming.symbols, owner)
-        return frozenset(owned(channel, owner) for channel in channels)
+            check_channel(channel, self._streaming.symbols, identity)
+        return frozenset(owned(channel, identity.user) for channel in channels)
 
     async def _refuse(self, stream: ClientStream, request: Request, refusal: Refusal) -> None:
         """Tell the client why. One that may come back is accepted first: else its browser would give up."""
@@ -112,6 +124,9 @@ class EventStreamServer:
             log.info(
                 "session_refused", client=request.address, code=refusal.code.value, reason=refusal.message
             )
+            if refusal.code in (CloseCode.BAD_TOKEN, CloseCode.TOKEN_EXPIRED):
+                await _answer(stream, HTTPStatus.UNAUTHORIZED, refusal.message, INVALID)
+                return
             if not should_reconnect(refusal.code):
                 await _answer(stream, HTTPStatus.FORBIDDEN, refusal.message)
                 return
@@ -169,11 +184,12 @@ def _query(request: Request) -> dict[str, list[str]]:
         raise ProtocolError(ErrorCode.INVALID_MESSAGE, f"the query cannot be read: {error}") from error
 
 
-async def _answer(stream: ClientStream, status: HTTPStatus, message: str) -> None:
+async def _answer(stream: ClientStream, status: HTTPStatus, message: str, challenge: str = "") -> None:
     """An answer that says what is wrong, as the HTTP side words it."""
     body = msgspec.json.encode({"error": {"status": status.value, "message": message}})
+    asks = f"WWW-Authenticate: {challenge}\r\n" if challenge else ""
     head = (
-        f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: application/json\r\n"
+        f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: application/json\r\n{asks}"
         f"Content-Length: {len(body)}\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n"
     )
     with trio.move_on_after(CLOSE_S):

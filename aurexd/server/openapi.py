@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from aurexd import __version__
+from aurexd.server.credentials import needs_token
 
 _SYMBOL = {
     "name": "symbol",
@@ -80,10 +81,38 @@ _PATHS = {
 }
 
 
+_UNAUTHORIZED = {
+    "401": {
+        "description": "A token is needed, or the one that was shown is not valid; the message says why."
+    },
+    "403": {"description": "The token lacks the scope."},
+}
+
+
+def _guarded(path: str, item: dict[str, Any]) -> dict[str, Any]:
+    """A path's item, with what is said of tokens there."""
+    get = item["get"]
+    if not needs_token(path):
+        return {**item, "get": {**get, "security": []}}
+    return {**item, "get": {**get, "responses": get["responses"] | _UNAUTHORIZED}}
+
+
 def openapi_document() -> dict[str, Any]:
     """The whole document, OpenAPI 3.1."""
     return {
         "openapi": "3.1.0",
         "info": {"title": "aurexd", "version": __version__, "license": {"name": "Apache-2.0"}},
-        "paths": _PATHS,
+        "paths": {path: _guarded(path, item) for path, item in _PATHS.items()},
+        # Either: whether tokens are asked for is the operator's to say.
+        "security": [{"token": []}, {}],
+        "components": {
+            "securitySchemes": {
+                "token": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "bearerFormat": "JWT",
+                    "description": "A signed token with the scope `read`, where the daemon asks for one.",
+                }
+            }
+        },
     }

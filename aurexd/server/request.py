@@ -8,13 +8,17 @@ from __future__ import annotations
 import h11
 import msgspec
 
+from aurexd.identity import Identity
 from aurexd.server.stream import ClientStream
 
 HEAD_BYTES = 16384
 """A request head larger than this is refused; nginx and h11 allow about as much."""
 
+TOKEN_SUBPROTOCOL = "aurex.token."  # noqa: S105 — what comes before the secret
+"""What a token follows among the offered subprotocols."""
 
-class Request(msgspec.Struct, frozen=True, gc=False):
+
+class Request(msgspec.Struct, gc=False):
     """What is still wanted of a head once it was read; the rest is let go, because a session keeps this."""
 
     address: str
@@ -29,6 +33,19 @@ class Request(msgspec.Struct, frozen=True, gc=False):
     subprotocols: tuple[str, ...] = ()
     authorization: str | None = None
     last_event_id: str | None = None
+    identity: Identity | None = None
+    """Who it comes from, once that was judged."""
+
+    def __repr__(self) -> str:
+        return f"<Request {self.method} {self.path} from {self.address}>"
+
+    def forget_token(self) -> None:
+        """Keep no token for as long as the session lasts: it was judged."""
+        self.authorization = None
+        self.query = ""
+        self.subprotocols = tuple(
+            name for name in self.subprotocols if not name.startswith(TOKEN_SUBPROTOCOL)
+        )
 
 
 async def read_request(stream: ClientStream) -> Request | None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from ipaddress import ip_address
 from typing import Any, Protocol
 
 import pykka
@@ -21,6 +20,8 @@ from aurexd.clock import Clock
 from aurexd.protocol.codec import Encoding
 from aurexd.protocol.codes import CloseCode
 from aurexd.protocol.connection import SessionProtocol
+from aurexd.server.admission import Place
+from aurexd.server.credentials import Credentials
 from aurexd.server.request import Request
 from aurexd.server.stream import ClientStream
 from aurexd.settings import Settings
@@ -32,9 +33,6 @@ CLOSE_S = 5.0
 
 RETRY_SPREAD_MS = 5000
 """Clients that are turned away come back within this, each at its own time."""
-
-LOCAL_OWNER = "local"
-"""The one owner of alerts where nobody shows a token."""
 
 
 class Conversation(Protocol):
@@ -56,17 +54,20 @@ class Streaming:
         hub: pykka.ActorRef[Any],
         symbols: frozenset[str],
         default_symbols: tuple[str, ...],
+        credentials: Credentials,
         settings: Settings,
         clock: Clock,
     ) -> None:
         """`default_symbols`: those whose price and status a client gets that asks for nothing."""
         self.symbols = symbols
+        self.credentials = credentials
         self.settings = settings
         self.clock = clock
         self.default_channels = frozenset(
             f"{kind}:{symbol}" for symbol in default_symbols for kind in ("price", "status")
         )
         self._hub = hub
+        self._verify = credentials.verify  # one method for all sessions
 
     async def run(
         self,
@@ -75,11 +76,19 @@ class Streaming:
         request: Request,
         conversation: Conversation,
         *,
+        place: Place,
         encoding: Encoding,
         channels: frozenset[str],
         resume_after: tuple[str, int] | None = None,
     ) -> None:
-        """Run one session until it or we end it: the crash barrier between its client and the daemon."""
+        """Run one session until it or we end it: the crash barrier between its client and the daemon.
+
+        `channels`: what it gets without asking, as far as it may and as soon as it may.
+        """
+        asks_for_token = self.settings.authority is not None
+        protocol = SessionProtocol(
+            encoding, self.symbols, channels, request.identity, self._verify if asks_for_token else None
+        )
         closed = trio.Event()
 
         async def close(code: CloseCode, wait_ms: int | None) -> None:
@@ -89,15 +98,16 @@ class Streaming:
         session = Session(
             secrets.token_hex(6),
             stream,
-            SessionProtocol(encoding, self.symbols, channels, owner_of(request)),
+            protocol,
             encoding,
             hub=self._hub,
             close=lambda code, wait_ms: nursery.start_soon(close, code, wait_ms),
             settings=self.settings,
             clock=self.clock,
+            claim=place.move_to_user,
         )
         try:
-            opened = SessionOpened(session=session, channels=channels, resume_after=resume_after)
+            opened = SessionOpened(session=session, channels=protocol.channels, resume_after=resume_after)
             await tell_when_room(self._hub, opened)
             with trio.move_on_after(self.settings.limits.handshake_timeout_s):
                 await session.greeted.wait()
@@ -115,11 +125,6 @@ class Streaming:
                 await tell_when_room(self._hub, SessionClosed(session=session))
         if session.closing is not None:
             await closed.wait()
-
-
-def owner_of(request: Request) -> str | None:
-    """Whose alerts the client may see: whoever reaches this machine's loopback is its one local user."""
-    return LOCAL_OWNER if ip_address(request.address).is_loopback else None
 
 
 def retry_after_ms() -> int:

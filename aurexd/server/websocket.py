@@ -22,7 +22,7 @@ from aurexd.protocol import compose
 from aurexd.protocol.codec import JSON, compressed, negotiate
 from aurexd.protocol.codes import CloseCode, ErrorCode, close_reason
 from aurexd.protocol.deflate import SessionDeflate
-from aurexd.server.admission import Admission, Refusal
+from aurexd.server.admission import Admission, Place, Refusal
 from aurexd.server.request import Request
 from aurexd.server.stream import ClientStream
 from aurexd.server.streaming import CLOSE_S, Streaming, retry_after_ms
@@ -31,7 +31,13 @@ from aurexd.settings import Settings
 log = structlog.get_logger(__name__)
 
 RETRY_LATER = frozenset(
-    {CloseCode.GOING_AWAY, CloseCode.TOO_MANY_CONNECTIONS, CloseCode.OVER_CAPACITY, CloseCode.RATE_LIMITED}
+    {
+        CloseCode.GOING_AWAY,
+        CloseCode.TOO_MANY_CONNECTIONS,
+        CloseCode.OVER_CAPACITY,
+        CloseCode.RATE_LIMITED,
+        CloseCode.TOKEN_EXPIRED,
+    }
 )
 
 LIBRARY_CODES = {
@@ -63,24 +69,25 @@ class WebSocketServer:
     async def serve(self, stream: ClientStream, request: Request) -> None:
         """Serve one client until it or we end it. Never raises for what a client does."""
         refusal = self._admission.refusal(request)
+        request.forget_token()
         if refusal is not None:
             await self._run(stream, request, refusal)
             return
         place = self._admission.enter(request)
         try:
-            await self._run(stream, request, None)
+            await self._run(stream, request, place)
         finally:
             place.leave()
 
-    async def _run(self, stream: ClientStream, request: Request, refusal: Refusal | None) -> None:
+    async def _run(self, stream: ClientStream, request: Request, answer: Place | Refusal) -> None:
         try:
             async with trio.open_nursery() as nursery:
                 try:
                     connection = await self._accept(nursery, stream, request)
                     if connection is None:
                         pass
-                    elif refusal is not None:
-                        await self._refuse(stream, request, connection, refusal)
+                    elif isinstance(answer, Refusal):
+                        await self._refuse(stream, request, connection, answer)
                     else:
                         channels = self._streaming.default_channels
                         await self._streaming.run(
@@ -88,6 +95,7 @@ class WebSocketServer:
                             stream,
                             request,
                             _Conversation(stream, connection, self._clock),
+                            place=answer,
                             encoding=connection.encoding,
                             channels=frozenset() if connection.subprotocol else channels,
                         )

@@ -11,6 +11,7 @@ import trio
 from aurexd.actors.session import Session
 from aurexd.clock import Clock
 from aurexd.config.model import Config
+from aurexd.identity import ANYBODY, Identity, Scope
 from aurexd.io_uring import NO_SOCKET
 from aurexd.outbox import Outbox
 from aurexd.protocol.codec import JSON, Encoding
@@ -111,20 +112,31 @@ class FakeClient:
         channels: frozenset[str] = frozenset(),
         settings: Settings | None = None,
         owner: str | None = None,
+        identity: Identity | None = ANYBODY,
     ) -> None:
+        """`owner`: somebody who may do everything, for short."""
+        settings = settings or Settings(Config())
+        if owner is not None:
+            identity = Identity(user=owner, scopes=frozenset(Scope))
+        authority = settings.authority
         self.line = FakeLine(encoding)
         self.closed: list[CloseCode] = []
         self.retry_after_ms: int | None = None
+        self.full_for: set[str] = set()
+        """Users who have as many sessions as they may."""
         self.channels = channels
         self.session = Session(
             "s1",
             self.line,
-            SessionProtocol(encoding, SYMBOLS, channels, owner),
+            SessionProtocol(
+                encoding, SYMBOLS, channels, identity, None if authority is None else authority.verify
+            ),
             encoding,
             hub=hub,
             close=self._close,
-            settings=settings or Settings(Config()),
+            settings=settings,
             clock=clock,
+            claim=lambda user: "too many" if user in self.full_for else None,
         )
 
     def _close(self, code: CloseCode, retry_after_ms: int | None) -> None:

@@ -16,12 +16,15 @@ from aurexd.actors.session import BURST_SECONDS, OFFENCES
 from aurexd.actors.trio_actor import start_actor
 from aurexd.clock import LoopClock
 from aurexd.config.model import Config, Heartbeat, Limits
+from aurexd.identity import ANYBODY, Identity
 from aurexd.market import SECOND_US, EpochUs
 from aurexd.protocol.codec import JSON, MSGPACK, Encoding, ping_frame
 from aurexd.protocol.codes import CloseCode
 from aurexd.settings import Settings
+from aurexd.tokens import Algorithm, read_key
 from tests.actors.lines import FakeClient
 from tests.actors.probe import Probe
+from tests.issuer import KEY, START, ask_for_tokens, token
 
 PING = '{"type":"ping","id":1}'
 
@@ -46,7 +49,10 @@ class Room:
 
 @contextlib.asynccontextmanager
 async def room(
-    encoding: Encoding = JSON, settings: Settings | None = None, **limits: Any
+    encoding: Encoding = JSON,
+    settings: Settings | None = None,
+    identity: Identity | None = ANYBODY,
+    **limits: Any,
 ) -> AsyncIterator[Room]:
     """`limits` of the configuration, or `settings` to be changed later."""
     settings = settings or Settings(Config(limits=Limits(**limits)))
@@ -55,7 +61,7 @@ async def room(
         async with trio.open_nursery() as nursery:
             hub = await start_actor(nursery, Probe(told))
             clock = LoopClock(EpochUs(1_761_566_400 * SECOND_US))
-            yield Room(FakeClient(hub, clock, encoding=encoding, settings=settings), told)
+            yield Room(FakeClient(hub, clock, encoding=encoding, settings=settings, identity=identity), told)
             nursery.cancel_scope.cancel()
 
 
@@ -259,3 +265,197 @@ async def test_a_session_keeps_what_its_welcome_promised_when_the_heartbeat_chan
         assert r.client.closed == []
         session.check_alive(heard + ping_at + closed_after)
         assert r.client.closed == [CloseCode.HEARTBEAT_TIMEOUT]
+
+
+# --- tokens ---
+
+
+def kinds(messages: list[dict[str, Any]]) -> list[str]:
+    return [message["type"] for message in messages]
+
+
+def asking(expiry_warning_s: float = 60, leeway_s: float = 0, **limits: Any) -> Settings:
+    settings = Settings(Config(limits=Limits(**limits)))
+    return ask_for_tokens(settings, leeway_s=leeway_s, expiry_warning_s=expiry_warning_s)
+
+
+def bearer(settings: Settings, **claims: Any) -> Identity:
+    assert settings.authority is not None
+    return settings.authority.verify(token(**claims), START)
+
+
+def show(text: str) -> dict[str, Any]:
+    return {"type": "auth", "id": "a", "data": {"token": text}}
+
+
+async def live(r: Room, seconds: float) -> list[dict[str, Any]]:
+    """Let so much time pass, with the hub's patrol; what the client is sent meanwhile, pings apart."""
+    end = trio.current_time() + seconds
+    sent: list[dict[str, Any]] = []
+    while (left := end - trio.current_time()) > 0:
+        await trio.sleep(min(1.0, left))
+        r.client.hear()
+        r.client.session.check_alive(trio.current_time())
+        sent += r.client.line.take()
+    return sent
+
+
+async def test_the_welcome_says_that_a_token_is_asked_for_and_how_long(autojump_clock: object) -> None:
+    async with room(settings=asking(auth_timeout_s=7), identity=None) as r:
+        r.client.session.greet("e1")
+        (welcome,) = r.client.line.take()
+        assert (welcome["data"]["auth"], welcome["data"]["limits"]["auth_timeout_s"]) == ("token", 7)
+    async with room() as r:
+        r.client.session.greet("e1")
+        (welcome,) = r.client.line.take()
+        assert welcome["data"]["auth"] == "open"
+
+
+async def test_who_came_with_a_token_is_told_after_the_welcome_who_he_is(autojump_clock: object) -> None:
+    settings = asking()
+    async with room(settings=settings, identity=bearer(settings)) as r:
+        r.client.session.greet("e1")
+        welcome, authenticated = r.client.line.take()
+        assert (welcome["type"], authenticated["type"]) == ("welcome", "authenticated")
+        assert "id" not in authenticated
+        assert authenticated["data"] == {
+            "user": "alice",
+            "scopes": ["read", "alerts"],
+            "expires": "2025-10-27T13:00:00Z",
+        }
+
+
+async def test_who_shows_no_token_in_time_is_told_and_closed(autojump_clock: object) -> None:
+    async with room(settings=asking(auth_timeout_s=10), identity=None) as r:
+        assert await live(r, 9.9) == []
+        assert await r.is_heard()
+        assert r.client.closed == []
+        (error,) = await live(r, 1)
+        assert (error["type"], error["data"]["code"]) == ("error", "unauthenticated")
+        assert "id" not in error
+        assert error["data"]["message"] == "no token was shown within 10 s"
+        assert await live(r, 60) == []
+        assert r.client.closed == [CloseCode.AUTH_TIMEOUT]
+
+
+async def test_who_shows_one_in_time_stays(autojump_clock: object) -> None:
+    async with room(settings=asking(auth_timeout_s=10), identity=None) as r:
+        await live(r, 9)
+        (authenticated,) = await r.say(show(token()))
+        assert (authenticated["type"], authenticated["id"]) == ("authenticated", "a")
+        assert r.client.session.identity is not None
+        assert (r.client.session.identity.user, r.client.session.owner) == ("alice", "alice")
+        await live(r, 60)
+        assert r.client.closed == []
+
+
+async def test_a_token_that_is_not_valid_is_answered_and_ends_the_session(autojump_clock: object) -> None:
+    for text, code, close in [
+        ("nonsense", "bad_token", CloseCode.BAD_TOKEN),
+        (token(now=EpochUs(START - 7200 * SECOND_US)), "token_expired", CloseCode.TOKEN_EXPIRED),
+    ]:
+        async with room(settings=asking(), identity=None) as r:
+            (error,) = await r.say(show(text))
+            assert (error["type"], error["id"], error["data"]["code"]) == ("error", "a", code)
+            assert r.client.closed == [close]
+            assert await r.say(show(token())) == []
+
+
+async def test_a_user_with_too_many_sessions_is_told_and_closed(autojump_clock: object) -> None:
+    async with room(settings=asking(), identity=None) as r:
+        r.client.full_for.add("alice")
+        (error,) = await r.say(show(token()))
+        assert (error["id"], error["data"]) == ("a", {"code": "too_many_connections", "message": "too many"})
+        assert r.client.closed == [CloseCode.TOO_MANY_CONNECTIONS]
+        assert r.told == []
+
+
+@pytest.mark.parametrize("leeway_s", [0, 30])
+async def test_a_session_is_warned_before_its_token_expires_and_closed_after(
+    autojump_clock: object, leeway_s: float
+) -> None:
+    settings = asking(expiry_warning_s=60, leeway_s=leeway_s)
+    async with room(settings=settings, identity=bearer(settings, for_s=300)) as r:
+        assert await live(r, 239) == []
+        (warning,) = await live(r, 2)
+        assert (warning["type"], warning["data"]) == ("token_expiring", {"expires": "2025-10-27T12:05:00Z"})
+        assert await live(r, 58 + leeway_s) == [], "it is said once"
+        assert r.client.closed == []
+        await live(r, 2)
+        assert r.client.closed == [CloseCode.TOKEN_EXPIRED]
+
+
+async def test_a_token_that_is_short_lived_is_warned_of_at_once(autojump_clock: object) -> None:
+    settings = asking()
+    async with room(settings=settings, identity=bearer(settings, for_s=20)) as r:
+        assert kinds(await live(r, 1)) == ["token_expiring"]
+
+
+async def test_the_warning_can_be_switched_off(autojump_clock: object) -> None:
+    settings = asking(expiry_warning_s=0)
+    async with room(settings=settings, identity=bearer(settings, for_s=20)) as r:
+        assert await live(r, 21) == []
+        assert r.client.closed == [CloseCode.TOKEN_EXPIRED]
+
+
+async def test_a_new_token_renews_the_session_and_the_next_warning_is_of_that(autojump_clock: object) -> None:
+    settings = asking()
+    async with room(settings=settings, identity=bearer(settings, for_s=100)) as r:
+        assert kinds(await live(r, 50)) == ["token_expiring"]
+        (authenticated,) = await r.say(show(token(for_s=200)))
+        assert authenticated["data"]["expires"] == "2025-10-27T12:03:20Z"
+        assert r.told == [], "nothing else changes"
+        assert await live(r, 89) == []
+        assert kinds(await live(r, 2)) == ["token_expiring"]
+        await live(r, 60)
+        assert r.client.closed == [CloseCode.TOKEN_EXPIRED]
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [("nonsense", "bad_token"), (token(user="bob"), "forbidden"), (token(for_s=1), "token_expired")],
+)
+async def test_a_token_that_cannot_renew_leaves_the_old_one(
+    autojump_clock: object, text: str, code: str
+) -> None:
+    settings = asking()
+    async with room(settings=settings, identity=bearer(settings, for_s=100)) as r:
+        await live(r, 5)
+        (error,) = await r.say(show(text))
+        assert (error["id"], error["data"]["code"]) == ("a", code)
+        assert await r.is_heard()
+        await live(r, 94)
+        assert r.client.closed == []
+        await live(r, 2)
+        assert r.client.closed == [CloseCode.TOKEN_EXPIRED]
+
+
+async def test_what_a_new_token_does_not_allow_is_taken_from_the_session(autojump_clock: object) -> None:
+    settings = asking()
+    async with room(settings=settings, identity=bearer(settings)) as r:
+        await r.say({"type": "subscribe", "data": {"channels": ["alert", "price:XAUUSD"]}})
+        r.told.clear()
+        (authenticated,) = await r.say(show(token(scopes=["read"])))
+        assert authenticated["data"]["scopes"] == ["read"]
+        assert r.told == [Unsubscribe(session=r.client.session, channels=("alert",), request_id=None)]
+
+
+async def test_who_loses_his_key_has_to_come_back(autojump_clock: object) -> None:
+    settings = asking()
+    async with room(settings=settings, identity=bearer(settings)) as r:
+        fresh = read_key("k2", Algorithm.HS256, b"another secret, which is as long as the first")
+        ask_for_tokens(settings, KEY, fresh)
+        assert await live(r, 10) == []
+        ask_for_tokens(settings, fresh)
+        await live(r, 1)
+        assert r.client.closed == [CloseCode.TOKEN_EXPIRED]
+
+
+async def test_a_client_without_a_token_has_no_more_messages_than_others(autojump_clock: object) -> None:
+    async with room(settings=asking(max_messages_per_second=1), identity=None) as r:
+        for _ in range(2):
+            (error,) = await r.say({"type": "subscribe", "data": {"channels": ["price:XAUUSD"]}})
+            assert error["data"]["code"] == "unauthenticated"
+        (error,) = await r.say(show(token()))
+        assert error["data"]["code"] == "rate_limited"
+        assert r.client.session.identity is None

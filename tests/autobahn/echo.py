@@ -19,6 +19,7 @@ from aurexd.protocol.codec import JSON, MSGPACK, compressed
 from aurexd.protocol.deflate import WINDOWS
 from aurexd.server import streaming
 from aurexd.server.admission import Admission
+from aurexd.server.credentials import Credentials
 from aurexd.server.port import Port, bind
 from aurexd.server.websocket import WebSocketServer
 from aurexd.settings import Settings
@@ -66,19 +67,21 @@ async def hang_up(*_: object) -> None:
 async def main() -> None:
     """Serve until interrupted; the first line of output is the port."""
     async with trio.open_nursery() as nursery:
-        settings = Settings(Config(limits=LIMITS))
+        settings, clock = Settings(Config(limits=LIMITS)), SystemClock()
+        credentials = Credentials(settings, clock)
         sessions = streaming.Streaming(
             hub=await start_actor(nursery, EchoHub()),
             symbols=frozenset(),
             default_symbols=(),
+            credentials=credentials,
             settings=settings,
-            clock=SystemClock(),
+            clock=clock,
         )
         port = Port(
             bind("127.0.0.1", 0),
             tls=None,
             settings=settings,
-            websocket=WebSocketServer(sessions, Admission(settings)).serve,
+            websocket=WebSocketServer(sessions, Admission(settings, credentials)).serve,
             events=hang_up,
             http=hang_up,
         )

@@ -6,10 +6,20 @@ from pathlib import Path
 
 import pytest
 import trustme
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+)
 
 from aurexd.config import Config, load
 from aurexd.config.check import is_loopback, notes
-from aurexd.errors import ConfigError
+from aurexd.config.keys import authority_of, keyring, read_keys
+from aurexd.errors import ConfigError, IdentityError
+from aurexd.market import EpochUs
+from aurexd.tokens import Algorithm, generate_key, mint
 
 SYMBOLS = """
 [symbols.XAUUSD]
@@ -98,13 +108,6 @@ def test_a_key_that_is_not_the_certificate_s_is_found_early(
 def test_a_key_with_a_passphrase_is_refused_and_nobody_is_asked_for_one(
     tmp_path: Path, certificate: tuple[str, str]
 ) -> None:
-    from cryptography.hazmat.primitives.serialization import (
-        BestAvailableEncryption,
-        Encoding,
-        PrivateFormat,
-        load_pem_private_key,
-    )
-
     key = load_pem_private_key(Path(certificate[1]).read_bytes(), None)
     locked = tmp_path / "locked.pem"
     locked.write_bytes(
@@ -221,15 +224,155 @@ def test_what_no_browser_sends_is_no_origin(tmp_path: Path, origin: str, hint: s
     assert hint in complaint
 
 
+# --- tokens ---
+
+
+def key_file(tmp_path: Path, algorithm: Algorithm, mode: int = 0o600) -> str:
+    path = tmp_path / f"{algorithm}.key"
+    path.write_bytes(generate_key(algorithm))
+    path.chmod(mode)
+    return str(path)
+
+
+def auth(*keys: tuple[str, str, str], mode: str = "token") -> str:
+    tables = [
+        f'[auth.keys.{key_id}]\nalgorithm = "{algorithm}"\nfile = "{file}"'
+        for key_id, algorithm, file in keys
+    ]
+    return "\n".join([SYMBOLS, f'[auth]\nmode = "{mode}"', *tables])
+
+
+def test_keys_are_read_by_id(tmp_path: Path) -> None:
+    files = {algorithm: key_file(tmp_path, algorithm) for algorithm in Algorithm}
+    config = read(tmp_path, auth(*((f"k-{a}", a, file) for a, file in files.items())))
+    assert {key_id: (key.algorithm, key.file) for key_id, key in config.auth.keys.items()} == {
+        f"k-{algorithm}": (algorithm, file) for algorithm, file in files.items()
+    }
+    assert notes(config)[0].path.startswith("symbols.")
+    keyring(config)
+
+
+def test_a_key_may_be_added_and_replaced_in_conf_d(tmp_path: Path) -> None:
+    old, new = key_file(tmp_path, Algorithm.EDDSA), key_file(tmp_path, Algorithm.ES256)
+    (tmp_path / "conf.d").mkdir()
+    (tmp_path / "conf.d" / "new.toml").write_text(f'[auth.keys.new]\nalgorithm = "ES256"\nfile = "{new}"')
+    assert list(read(tmp_path, auth(("old", "EdDSA", old))).auth.keys) == ["old", "new"]
+
+
+def test_where_tokens_are_asked_for_there_must_be_a_key(tmp_path: Path) -> None:
+    assert complaints(tmp_path, auth()) == [
+        "auth.keys: there is no key, so no token could ever be valid — make one: aurexd token key --algorithm "
+        "EdDSA --id ID --file FILE"
+    ]
+    read(tmp_path, auth(mode="open"))
+
+
+def test_all_that_is_wrong_with_keys_is_told_at_once(tmp_path: Path) -> None:
+    secret, private = key_file(tmp_path, Algorithm.HS256), key_file(tmp_path, Algorithm.EDDSA)
+    (tmp_path / "short").write_text("short\n")
+    text = auth(
+        ("missing", "EdDSA", f"{tmp_path}/no"),
+        ("confused", "HS256", private),
+        ("other", "ES256", private),
+        ("short", "HS256", f"{tmp_path}/short"),
+        ("good", "HS256", secret),
+        ("lower", "eddsa", private),
+    )
+    text += '\n[auth.keys."a b"]\n[auth.keys.bare]\n[auth.keys.more]\nalgorithm = "HS256"\nfle = 5'
+    found = complaints(tmp_path, text)
+    for place, words in [
+        ("auth.keys.missing.file", "No such file or directory — it must be readable for the daemon's user"),
+        ("auth.keys.confused.file", "is a key in PEM, and HS256 takes a secret"),
+        ("auth.keys.other.file", "is no ES256 key in PEM"),
+        ("auth.keys.short.file", "is a secret of 5 bytes, and HS256 takes 32 or more"),
+        ("auth.keys.lower.algorithm", "did you mean EdDSA?"),
+        ("auth.keys.a b", "a key's id is 1 to 64 letters, digits, _ and -"),
+        ("auth.keys.bare.algorithm", 'is missing: one of "EdDSA", "ES256", "HS256"'),
+        ("auth.keys.bare.file", "is missing: text that is not empty"),
+        ("auth.keys.more.fle", "did you mean file?"),
+        ("auth.keys.more.file", "is missing"),
+    ]:
+        (complaint,) = [complaint for complaint in found if complaint.startswith(f"{place}: ")]
+        assert words in complaint
+    assert len(found) == 10
+    assert Path(secret).read_text().strip() not in "".join(found)
+
+
+@pytest.mark.parametrize(("value", "got"), [("5", "got 5"), ('["k1"]', "got a list")])
+def test_keys_are_tables(tmp_path: Path, value: str, got: str) -> None:
+    found = complaints(tmp_path, f'{SYMBOLS}[auth]\nmode = "open"\nkeys = {value}')
+    assert found == [f"auth.keys: expected a table, {got} — write [auth.keys.ID]"]
+    (complaint,) = complaints(tmp_path, f"{SYMBOLS}[auth.keys]\nk1 = {value}")
+    assert complaint.startswith("auth.keys.k1: expected a table")
+
+
+def test_a_key_that_everybody_may_read_is_noted_where_it_can_sign(tmp_path: Path) -> None:
+    open_file = key_file(tmp_path, Algorithm.HS256, 0o644)
+    private = key_file(tmp_path, Algorithm.EDDSA, 0o640)
+    public = tmp_path / "public.pem"
+    public.write_bytes(
+        load_pem_private_key(Path(private).read_bytes(), None)
+        .public_key()
+        .public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    )
+    public.chmod(0o644)
+    config = read(
+        tmp_path, auth(("a", "HS256", open_file), ("b", "EdDSA", private), ("c", "EdDSA", str(public)))
+    )
+    found = [note for note in notes(config) if note.path.startswith("auth")]
+    assert [(note.path, note.suggestion) for note in found] == [
+        ("auth.keys.a.file", f"chmod o-r {open_file}")
+    ]
+
+
+def test_keys_that_nobody_is_asked_for_are_noted(tmp_path: Path) -> None:
+    config = read(tmp_path, auth(("a", "HS256", key_file(tmp_path, Algorithm.HS256)), mode="open"))
+    assert next(note.path for note in notes(config)) == "auth.mode"
+
+
+def test_a_key_that_went_since_it_was_checked_is_told_as_a_problem_of_the_configuration(
+    tmp_path: Path,
+) -> None:
+    file = key_file(tmp_path, Algorithm.HS256)
+    config = read(tmp_path, auth(("a", "HS256", file)))
+    Path(file).unlink()
+    with pytest.raises(ConfigError, match="No such file"):
+        authority_of(config)
+
+
+def test_there_is_an_authority_only_where_tokens_are_asked_for(tmp_path: Path) -> None:
+    key = ("a", "HS256", key_file(tmp_path, Algorithm.HS256))
+    assert authority_of(read(tmp_path, auth(key))) is not None
+    assert authority_of(read(tmp_path, auth(key, mode="open"))) is None
+
+
+def test_what_is_read_again_has_what_the_files_have_now(tmp_path: Path) -> None:
+    file = key_file(tmp_path, Algorithm.HS256)
+    config = read(tmp_path, auth(("a", "HS256", file)))
+    (key,), _ = read_keys(config.auth)
+    old = mint(key, user="x", scopes=[], audience="aurexd", now=EpochUs(0), lifetime_s=9)
+    identity = keyring(config).verify(old, EpochUs(0))
+    assert keyring(config).vouches_for(identity)
+    Path(file).write_bytes(generate_key(Algorithm.HS256))
+    assert not keyring(config).vouches_for(identity)
+    with pytest.raises(IdentityError):
+        keyring(config).verify(old, EpochUs(0))
+
+
+def test_a_file_that_does_not_end_is_no_key(tmp_path: Path) -> None:
+    (complaint,) = complaints(tmp_path, auth(("endless", "EdDSA", "/dev/zero")))
+    assert "has more than 65536 bytes" in complaint
+
+
+# --- what is not there yet ---
+
+
 @pytest.mark.parametrize(
     ("table", "key", "value"),
     [
-        ("auth", "mode", '"token"'),
         ("realtime", "enabled", "false"),
         ("realtime", "rollout_percent", "50"),
         ("limits", "trusted_proxies", '["10.0.0.1"]'),
-        ("limits", "max_connections_per_user", "21"),
-        ("limits", "auth_timeout_s", "11"),
     ],
 )
 def test_what_is_not_built_yet_is_refused_and_not_ignored(
@@ -243,18 +386,16 @@ def test_what_is_not_built_yet_is_refused_and_not_ignored(
 def test_what_is_not_built_yet_may_be_written_with_its_default(tmp_path: Path) -> None:
     read(
         tmp_path,
-        SYMBOLS
-        + '[auth]\nmode = "open"\n[realtime]\nenabled = true\nrollout_percent = 100\n'
-        + "[limits]\ntrusted_proxies = []\nmax_connections_per_user = 20\nauth_timeout_s = 10",
+        SYMBOLS + "[realtime]\nenabled = true\nrollout_percent = 100\n" + "[limits]\ntrusted_proxies = []",
     )
 
 
 def test_one_wrong_key_does_not_hide_the_others_nor_invent_new_ones(tmp_path: Path) -> None:
     text = SYMBOLS + '[tls]\ncertificate = 5\nprivate_key = "x"\n[listen]\nport = "x"\naddress = "0.0.0.0"'
-    found = complaints(tmp_path, text + "\n[auth]\nmode = 'token'\nuser = 'x'")
+    found = complaints(tmp_path, text + "\n[auth]\nmode = 'token'\nuser = 'x'\n[auth.keys.k]\nfile = 'k'")
     assert [complaint.partition(":")[0] for complaint in found] == [
         "tls.certificate",
         "listen.port",
-        "auth.mode",
         "auth.user",
+        "auth.keys.k.algorithm",
     ]

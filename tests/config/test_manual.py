@@ -9,7 +9,7 @@ import pytest
 
 from aurexd.config import load
 from aurexd.config.manual import default_config
-from aurexd.config.model import SECTIONS, Config, NotBuilt, Symbol
+from aurexd.config.model import SECTIONS, AuthKey, Config, NotBuilt, Symbol
 from aurexd.sources import PROVIDERS, provider_class
 from aurexd.sources.base import SourceSettings
 
@@ -47,12 +47,22 @@ def test_the_examples_that_are_commented_out_are_right_too(tmp_path: Path) -> No
     assert {source.type for source in config.sources} >= {"alltick", "simulated"}
 
 
+def test_every_setting_of_a_key_is_explained() -> None:
+    text = default_config()
+    part = text[text.index("\n# [auth.keys.ID]\n") :].split("\n\n")[0]
+    for key, field in AuthKey.model_fields.items():
+        assert field.description
+        assert f"#   {key}: {field.description.split()[0]}" in part
+
+
 @pytest.mark.parametrize("section", SECTIONS)
 def test_every_key_of_every_section_is_explained_with_its_default(section: str) -> None:
     text = default_config()
     part = text[text.index(f"\n[{section}]\n") :].split("\n\n")[0]
     for key, field in SECTIONS[section].model_fields.items():
         assert field.description
+        if (section, key) == ("auth", "keys"):  # tables of their own
+            continue
         explained = re.search(rf"((?:^# .*\n)+)#{key} = ", part, re.MULTILINE)
         assert explained, key
         assert "default" in " ".join(explained[1].split("\n# "))

@@ -16,11 +16,13 @@ from aurexd.actors.messages import KeepHandover, TakeHandover
 from aurexd.actors.trio_actor import TrioActor, start_actor
 from aurexd.clock import LoopClock
 from aurexd.config.model import Config, Limits
-from aurexd.errors import ProtocolError
-from aurexd.market import SECOND_US, EpochUs
+from aurexd.errors import IdentityError, ProtocolError
+from aurexd.identity import ANYBODY, LOCAL
+from aurexd.market import SECOND_US, EpochUs, format_time
 from aurexd.protocol.codec import JSON, MSGPACK
 from aurexd.protocol.connection import SessionProtocol, State
 from aurexd.server.admission import Admission
+from aurexd.server.credentials import Credentials
 from aurexd.server.events import EventStreamServer
 from aurexd.server.gate import Gate
 from aurexd.server.request import read_request
@@ -28,6 +30,8 @@ from aurexd.server.stream import ClientStream
 from aurexd.server.streaming import Streaming
 from aurexd.server.websocket import WebSocketServer
 from aurexd.settings import Settings
+from aurexd.tokens import Keyring
+from tests.issuer import AUDIENCE, KEY, ask_for_tokens
 
 NOW = EpochUs(1_761_566_400 * SECOND_US)
 SYMBOLS = frozenset({"XAUUSD", "GC"})
@@ -35,11 +39,13 @@ HEAD = (
     b"GET /api/v1/ws/stream HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n"
 )
+RING = Keyring([KEY], audience=AUDIENCE, leeway_s=0)
 OFFERS = (
     b"\r\n",
     b"Sec-WebSocket-Protocol: aurex.v1.json\r\n\r\n",
     b"Sec-WebSocket-Protocol: aurex.v1.msgpack\r\n\r\n",
     b"Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n",
+    b"Sec-WebSocket-Protocol: aurex.v1.json\r\nX: Bearer\r\n\r\n",
 )
 
 
@@ -56,6 +62,8 @@ async def _converse(data: bytes) -> None:
     ours, theirs = socket.socketpair()
     clock = LoopClock(NOW)
     settings = Settings(Config(limits=Limits(max_message_bytes=4096)))
+    if b"aurex.token." in data or b"Bearer" in data:
+        ask_for_tokens(settings)
     with contextlib.closing(theirs):
         ours.setblocking(False)
         theirs.setblocking(False)
@@ -64,17 +72,24 @@ async def _converse(data: bytes) -> None:
             hub = await start_actor(
                 nursery, Hub(symbols=SYMBOLS, persister=persister, settings=settings, clock=clock)
             )
+            credentials = Credentials(settings, clock)
+            admission = Admission(settings, credentials)
             streaming = Streaming(
-                hub=hub, symbols=SYMBOLS, default_symbols=("XAUUSD",), settings=settings, clock=clock
+                hub=hub,
+                symbols=SYMBOLS,
+                default_symbols=("XAUUSD",),
+                credentials=credentials,
+                settings=settings,
+                clock=clock,
             )
             nursery.start_soon(_send_and_hang_up, theirs, data)
             stream = ClientStream(ours, "127.0.0.1", None, Gate())
             try:
                 request = await read_request(stream)
                 if request is not None and request.upgrade:
-                    await WebSocketServer(streaming, Admission(settings)).serve(stream, request)
+                    await WebSocketServer(streaming, admission).serve(stream, request)
                 elif request is not None:
-                    await EventStreamServer(streaming, Admission(settings)).serve(stream, request)
+                    await EventStreamServer(streaming, admission).serve(stream, request)
             except trio.BrokenResourceError:
                 pass
             finally:
@@ -112,20 +127,32 @@ def frames(data: bytes) -> None:
 
 
 def messages(data: bytes) -> None:
-    """A whole message's payload, in both encodings, to a session that may have alerts and to one that may not."""
+    """A whole message's payload, in both encodings, to sessions that may have alerts, may not, or show tokens first."""
     for encoding in (JSON, MSGPACK):
         payload: str | bytes = data.decode(errors="replace") if encoding.text else data
         with contextlib.suppress(ProtocolError):
             encoding.decode(payload)
         encoding.request_id(payload)
-        for owner in ("local", None):
-            session = SessionProtocol(encoding, SYMBOLS, owner=owner)
+        for identity in (LOCAL, ANYBODY, None):
+            session = SessionProtocol(encoding, SYMBOLS, identity=identity, verify=RING.verify)
             for effect in session.receive(payload, NOW):
                 if (message := getattr(effect, "message", None)) is not None:
                     assert len(encoding.encode(message)) < 2000, "an answer must not repeat everything"
-            assert session.state in {State.OPEN, State.CLOSING}
+            assert session.state in {State.UNAUTHENTICATED, State.OPEN, State.CLOSING}
+            assert session.identity is identity
+
+
+def tokens(data: bytes) -> None:
+    """A token as somebody makes it up, and one with any claims at all that our own issuer has signed."""
+    with contextlib.suppress(IdentityError):
+        raise AssertionError(RING.verify(data.decode("latin-1"), NOW))
+    with contextlib.suppress(IdentityError):
+        identity = RING.verify(KEY.sign(data), NOW)
+        assert identity.user.isprintable()
+        assert identity.expires is not None
+        format_time(identity.expires)
 
 
 TARGETS: dict[str, Callable[[bytes], Any]] = {
-    target.__name__: target for target in (connection, frames, messages)
+    target.__name__: target for target in (connection, frames, messages, tokens)
 }

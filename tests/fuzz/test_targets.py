@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import struct
 
 import pytest
@@ -29,7 +30,7 @@ def frame(draw: st.DrawFn) -> bytes:
     return head + bytes(4) + payload
 
 
-@given(st.integers(0, 3), st.lists(frame() | st.binary(max_size=30), max_size=6))
+@given(st.integers(0, len(targets.OFFERS) - 1), st.lists(frame() | st.binary(max_size=30), max_size=6))
 @settings(max_examples=150, deadline=None)
 def test_frames(offer: int, parts: list[bytes]) -> None:
     targets.frames(bytes([offer]) + b"".join(parts))
@@ -37,7 +38,9 @@ def test_frames(offer: int, parts: list[bytes]) -> None:
 
 @given(
     st.lists(
-        st.sampled_from(targets.HEAD.splitlines(keepends=True)) | st.binary(max_size=30) | st.just(b"\r\n"),
+        st.sampled_from(targets.HEAD.splitlines(keepends=True))
+        | st.sampled_from([b"Authorization: Bearer ", b"Sec-WebSocket-Protocol: aurex.token.", b"\r\n"])
+        | st.binary(max_size=30),
         max_size=10,
     )
 )
@@ -50,6 +53,26 @@ def test_connection(parts: list[bytes]) -> None:
 @settings(max_examples=300, deadline=None)
 def test_messages(data: bytes) -> None:
     targets.messages(data)
+
+
+@given(
+    st.binary(max_size=200)
+    | st.lists(
+        st.sampled_from([b"eyJhbGciOiJIUzI1NiIsImtpZCI6ImsxIn0", b"e30", b".", b"A", b"_"]), max_size=6
+    ).map(b"".join)
+    | st.dictionaries(
+        st.sampled_from(["sub", "exp", "aud", "nbf", "scope"]),
+        st.text()
+        | st.integers()
+        | st.floats()
+        | st.none()
+        | st.just("aurexd")
+        | st.integers(1_761_566_401, 2**40),
+    ).map(lambda claims: json.dumps(claims).encode())
+)
+@settings(max_examples=300, deadline=None)
+def test_tokens(data: bytes) -> None:
+    targets.tokens(data)
 
 
 @pytest.mark.parametrize("name", targets.TARGETS)

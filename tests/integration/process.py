@@ -114,7 +114,7 @@ class Running:
 
 @asynccontextmanager
 async def open_stream(
-    port: int, *, receive_buffer_bytes: int | None = None, subprotocol: str | None = None
+    port: int, *, receive_buffer_bytes: int | None = None, subprotocol: str | None = None, token: str = ""
 ) -> AsyncIterator[WebSocketConnection]:
     """A client. trio-websocket's own `open_websocket` leaks the socket when the server closes."""
     sock = trio.socket.socket()
@@ -122,6 +122,8 @@ async def open_stream(
         sock.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_RCVBUF, receive_buffer_bytes)
     await sock.connect(("127.0.0.1", port))
     async with trio.SocketStream(sock) as tcp, trio.open_nursery() as nursery:
-        offered = [subprotocol] if subprotocol else None
-        yield await wrap_client_stream(nursery, tcp, f"127.0.0.1:{port}", STREAM, subprotocols=offered)
+        offered = [*([subprotocol] if subprotocol else []), *([f"aurex.token.{token}"] if token else [])]
+        yield await wrap_client_stream(
+            nursery, tcp, f"127.0.0.1:{port}", STREAM, subprotocols=offered or None
+        )
         nursery.cancel_scope.cancel()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from aurexd.identity import Identity, Scope
 from aurexd.market import Instrument, Price, Quality, parse_time
 from aurexd.protocol import compose
 from aurexd.protocol.codec import JSON
@@ -64,11 +65,26 @@ def golden(name: str) -> str:
                     max_messages_per_second=10.0,
                     max_channels=256,
                     send_queue_bytes=65536,
+                    auth_timeout_s=10.0,
                 ),
                 HeartbeatData(ping_interval_s=20.0, pong_timeout_s=10.0, silence_s=5.0),
                 NOW,
+                asks_for_token=True,
             ),
         ),
+        (
+            "authenticated",
+            compose.authenticated(
+                1,
+                Identity(
+                    user="alice",
+                    scopes=frozenset({Scope.ALERTS, Scope.READ}),
+                    expires=parse_time("2025-10-27T13:00:00Z"),
+                ),
+                NOW,
+            ),
+        ),
+        ("token_expiring", compose.token_expiring(parse_time("2025-10-27T12:01:00Z"), NOW)),
         (
             "subscribed",
             compose.subscribed(2, EPOCH, {"price:XAUUSD": (12345, True), "status:XAUUSD": (3, False)}, NOW),

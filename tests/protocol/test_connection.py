@@ -12,6 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aurexd.errors import IdentityError
+from aurexd.identity import ANYBODY, LOCAL, Identity, Scope
 from aurexd.market import EpochUs
 from aurexd.protocol import messages
 from aurexd.protocol.codec import CLIENT_TYPES, JSON, MSGPACK
@@ -20,6 +22,7 @@ from aurexd.protocol.connection import (
     TRANSITIONS,
     Acknowledge,
     AnyEffect,
+    Authenticate,
     Close,
     Event,
     Reply,
@@ -39,6 +42,34 @@ SYMBOLS = frozenset({"XAUUSD", "GC"})
 
 def session(channels: frozenset[str] = frozenset()) -> SessionProtocol:
     return SessionProtocol(JSON, SYMBOLS, channels)
+
+
+TOKENS = {
+    "alice": Identity(user="alice", scopes=frozenset({Scope.READ, Scope.ALERTS}), expires=NOW, voucher=1),
+    "alice, later": Identity(
+        user="alice", scopes=frozenset({Scope.READ, Scope.ALERTS}), expires=EpochUs(NOW + 9), voucher=1
+    ),
+    "alice, less": Identity(user="alice", scopes=frozenset({Scope.READ}), expires=NOW, voucher=1),
+    "alice, alerts": Identity(user="alice", scopes=frozenset({Scope.ALERTS}), expires=NOW, voucher=1),
+    "bob": Identity(user="bob", scopes=frozenset(Scope), expires=NOW, voucher=1),
+}
+
+
+def verify(token: str, now: EpochUs) -> Identity:
+    """Stands in for a keyring: any other token is bad, but `old` has expired."""
+    assert now == NOW
+    if token not in TOKENS:
+        raise IdentityError("no good", expired=token == "old")
+    return TOKENS[token]
+
+
+def asked(token: str | None = None, channels: frozenset[str] = frozenset()) -> SessionProtocol:
+    """A session where tokens are asked for; it came with one, or with none."""
+    return SessionProtocol(JSON, SYMBOLS, channels, TOKENS[token] if token else None, verify)
+
+
+def show(protocol: SessionProtocol, token: str) -> list[AnyEffect]:
+    return say(protocol, type="auth", id="a", data={"token": token})
 
 
 def say(protocol: SessionProtocol, **message: Any) -> list[AnyEffect]:
@@ -162,7 +193,9 @@ def test_resume_is_for_channels_that_are_asked_for() -> None:
 @pytest.mark.parametrize("kind", CLIENT_MESSAGES, ids=tag_of)
 def test_what_this_release_does_not_have_is_refused_and_nothing_else(kind: type[msgspec.Struct]) -> None:
     request = json.loads((GOLDEN / f"{tag_of(kind)}.json").read_text())
-    effects = say(SessionProtocol(JSON, SYMBOLS, owner="local"), **request)
+    effects = say(
+        SessionProtocol(JSON, SYMBOLS, identity=TOKENS["bob"], verify=lambda *_: TOKENS["bob"]), **request
+    )
     refused = isinstance(effects[0], Reply) and isinstance(effects[0].message, messages.Error)
     assert refused == (kind in messages.LATER)
     if refused:
@@ -173,7 +206,7 @@ def test_what_this_release_does_not_have_is_refused_and_nothing_else(kind: type[
 def test_alerts_are_for_an_owner_only() -> None:
     ack = {"type": "alert.ack", "id": 1, "data": {"alert_ids": ["a", "b", "a"]}}
     assert error_of(say(session(), **ack)).data.code == ErrorCode.FORBIDDEN
-    owned = SessionProtocol(JSON, SYMBOLS, owner="local")
+    owned = SessionProtocol(JSON, SYMBOLS, identity=LOCAL)
     assert say(owned, **ack) == [Acknowledge(id=1, alert_ids=("a", "b"))]
     assert isinstance(say(owned, type="subscribe", data={"channels": ["alert"]})[0], Subscribe)
 
@@ -194,6 +227,145 @@ def test_the_wrong_kind_of_frame_ends_the_session(encoding: Any, payload: str | 
     assert protocol.state is State.CLOSING
 
 
+# --- tokens ---
+
+
+def test_where_none_is_asked_for_auth_is_not_available() -> None:
+    for protocol in (session(), SessionProtocol(JSON, SYMBOLS, identity=LOCAL)):
+        assert not protocol.asks_for_token
+        error = error_of(show(protocol, "alice"))
+        assert (error.id, error.data.code) == ("a", ErrorCode.NOT_AVAILABLE)
+        assert protocol.state is State.OPEN
+
+
+@pytest.mark.parametrize("kind", CLIENT_MESSAGES, ids=tag_of)
+def test_before_a_token_was_shown_only_auth_and_ping_are_acted_on(kind: type[msgspec.Struct]) -> None:
+    protocol = asked()
+    request = json.loads((GOLDEN / f"{tag_of(kind)}.json").read_text())
+    if kind is messages.Auth:
+        request["data"]["token"] = "alice"
+    effects = say(protocol, **request)
+    if kind is messages.Auth:
+        assert isinstance(effects[0], Authenticate)
+    elif kind is messages.Ping:
+        assert isinstance(effects[0], Reply)
+        assert isinstance(effects[0].message, messages.Pong)
+    else:
+        error = error_of(effects)
+        assert (error.id, error.data.code) == (request["id"], ErrorCode.UNAUTHENTICATED)
+        assert error.data.message.startswith(f"{tag_of(kind)}: ")
+    assert (protocol.state is State.OPEN) == (kind is messages.Auth)
+    assert protocol.channels == frozenset()
+
+
+def test_a_token_opens_the_session_and_what_was_due_without_asking_follows() -> None:
+    protocol = asked(channels=frozenset({"price:GC", "status:GC"}))
+    assert (protocol.identity, protocol.owner, protocol.channels) == (None, None, frozenset())
+    assert show(protocol, "alice") == [
+        Authenticate(id="a", identity=TOKENS["alice"], subscribe=("price:GC", "status:GC"), unsubscribe=())
+    ]
+    assert (protocol.state, protocol.identity, protocol.owner) == (State.OPEN, TOKENS["alice"], "alice")
+    assert protocol.channels == {"price:GC", "status:GC"}
+
+
+def test_a_token_that_may_not_read_opens_the_session_and_nothing_follows() -> None:
+    protocol = asked(channels=frozenset({"price:GC"}))
+    [effect] = show(protocol, "alice, alerts")
+    assert isinstance(effect, Authenticate)
+    assert (effect.subscribe, protocol.channels) == ((), frozenset())
+    assert asked("alice, alerts", frozenset({"price:GC"})).channels == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("token", "error", "close"),
+    [
+        ("forged", ErrorCode.BAD_TOKEN, CloseCode.BAD_TOKEN),
+        ("old", ErrorCode.TOKEN_EXPIRED, CloseCode.TOKEN_EXPIRED),
+    ],
+)
+def test_a_first_token_that_is_not_valid_ends_the_session(
+    token: str, error: ErrorCode, close: CloseCode
+) -> None:
+    protocol = asked()
+    effects = show(protocol, token)
+    assert (error_of(effects).id, error_of(effects).data.code) == ("a", error)
+    assert error_of(effects).data.message == "auth: the token is not valid here: no good"
+    assert effects[1:] == [Close(code=close)]
+    assert protocol.state is State.CLOSING
+    assert show(protocol, "alice") == []
+
+
+@pytest.mark.parametrize(
+    ("token", "code"),
+    [("forged", ErrorCode.BAD_TOKEN), ("old", ErrorCode.TOKEN_EXPIRED), ("bob", ErrorCode.FORBIDDEN)],
+)
+def test_a_token_that_cannot_renew_changes_nothing(token: str, code: ErrorCode) -> None:
+    protocol = asked("alice", frozenset({"price:GC"}))
+    [effect] = show(protocol, token)
+    assert error_of([effect]).data.code == code
+    assert "bob" not in error_of([effect]).data.message
+    assert (protocol.state, protocol.identity) == (State.OPEN, TOKENS["alice"])
+    assert protocol.channels == {"price:GC"}
+
+
+def test_a_new_token_renews_in_place() -> None:
+    protocol = asked("alice", frozenset({"price:GC"}))
+    assert show(protocol, "alice, later") == [
+        Authenticate(id="a", identity=TOKENS["alice, later"], subscribe=(), unsubscribe=())
+    ]
+    assert protocol.identity == TOKENS["alice, later"]
+    assert protocol.channels == {"price:GC"}
+
+
+def test_what_a_new_token_does_not_allow_ends() -> None:
+    protocol = asked("alice", frozenset({"price:GC"}))
+    say(protocol, type="subscribe", data={"channels": ["alert"]})
+    assert show(protocol, "alice, less") == [
+        Authenticate(id="a", identity=TOKENS["alice, less"], subscribe=(), unsubscribe=("alert",))
+    ]
+    assert protocol.channels == {"price:GC"}
+    assert protocol.owner == "alice", "so that the hub knows whose channel it is that ends"
+
+
+@pytest.mark.parametrize(
+    ("token", "request_", "scope"),
+    [
+        ("alice, less", {"type": "subscribe", "data": {"channels": ["price:GC", "alert"]}}, "alerts"),
+        ("alice, less", {"type": "snapshot", "data": {"channels": ["alert"]}}, "alerts"),
+        ("alice, less", {"type": "alert.ack", "data": {"alert_ids": ["a"]}}, "alerts"),
+        ("alice, less", {"type": "alert.list", "data": {}}, "alerts"),
+        ("alice, alerts", {"type": "subscribe", "data": {"channels": ["price:GC"]}}, "read"),
+        ("alice, alerts", {"type": "snapshot", "data": {"channels": ["alert", "status:GC"]}}, "read"),
+    ],
+)
+def test_without_the_scope_it_is_forbidden_and_nothing_happens(
+    token: str, request_: dict[str, Any], scope: str
+) -> None:
+    protocol = asked(token)
+    error = error_of(say(protocol, id=1, **request_))
+    assert (error.id, error.data.code) == (1, ErrorCode.FORBIDDEN)
+    assert f"a token with the scope '{scope}'" in error.data.message
+    assert (protocol.state, protocol.channels) == (State.OPEN, frozenset())
+
+
+def test_whoever_is_nobody_in_particular_may_read_and_has_no_alerts() -> None:
+    protocol = SessionProtocol(JSON, SYMBOLS, identity=ANYBODY)
+    assert protocol.owner is None
+    assert isinstance(say(protocol, type="subscribe", data={"channels": ["price:GC"]})[0], Subscribe)
+    for request in (
+        {"type": "subscribe", "data": {"channels": ["alert"]}},
+        {"type": "alert.list", "data": {}},
+    ):
+        error = error_of(say(protocol, **request))
+        assert error.data.code == ErrorCode.FORBIDDEN
+        assert "from the machine that aurexd runs on" in error.data.message
+
+
+def test_a_token_in_a_message_is_never_shown() -> None:
+    request = JSON.decode('{"type":"auth","data":{"token":"a secret one"}}')
+    assert "secret" not in f"{request!r} {request}"
+
+
 # --- states ---
 
 
@@ -208,6 +380,11 @@ def happen(protocol: SessionProtocol, event: Event) -> None:
     match event:
         case Event.MESSAGE:
             say(protocol, type="ping")
+        case Event.AUTHENTICATED:
+            if (protocol.state, event) in TRANSITIONS:
+                show(protocol, "alice")
+            else:
+                protocol._apply(event)  # a token that comes too late is a message, and that is ignored
         case Event.CLOSE:
             protocol.close()
         case Event.END:
@@ -215,8 +392,8 @@ def happen(protocol: SessionProtocol, event: Event) -> None:
 
 
 def brought_to(state: State) -> SessionProtocol:
-    protocol = session()
-    if state is not State.OPEN:
+    protocol = asked(None if state is State.UNAUTHENTICATED else "alice")
+    if state in (State.CLOSING, State.CLOSED):
         happen(protocol, Event.CLOSE if state is State.CLOSING else Event.END)
     assert protocol.state is state
     return protocol
@@ -234,9 +411,9 @@ def test_an_event_does_what_the_table_says_or_raises_and_changes_nothing(state: 
         assert protocol.state is state
 
 
-@given(st.lists(st.sampled_from([*CLIENT_TYPES, *Event])))
-def test_a_session_that_ended_stays_so_whatever_came_before(story: list[str | Event]) -> None:
-    protocol, ended = session(), False
+@given(st.lists(st.sampled_from([*CLIENT_TYPES, Event.MESSAGE, Event.CLOSE, Event.END])), st.booleans())
+def test_a_session_that_ended_stays_so_whatever_came_before(story: list[str | Event], shown: bool) -> None:
+    protocol, ended = asked("alice" if shown else None), False
     for step in story:
         try:
             if isinstance(step, Event):
@@ -247,3 +424,47 @@ def test_a_session_that_ended_stays_so_whatever_came_before(story: list[str | Ev
         except RuntimeError:
             assert ended
         assert (protocol.state is State.CLOSED) == ended
+
+
+MESSAGES = [
+    *(
+        {"type": kind, "data": {"channels": [channel]}}
+        for kind in ("subscribe", "unsubscribe", "snapshot")
+        for channel in ("price:GC", "alert")
+    ),
+    *({"type": "auth", "data": {"token": token}} for token in [*TOKENS, "forged", "old"]),
+    {"type": "alert.ack", "data": {"alert_ids": ["x"]}},
+    {"type": "ping"},
+]
+
+
+@given(st.lists(st.sampled_from(MESSAGES)), st.sampled_from([None, *TOKENS]))
+def test_nothing_is_ever_done_that_the_token_shown_last_does_not_allow(
+    story: list[dict[str, Any]], shown: str | None
+) -> None:
+    protocol = asked(shown, frozenset({"price:GC"}))
+    for message in story:
+        before = protocol.identity
+        for effect in say(protocol, **message):
+            identity = protocol.identity
+            match effect:
+                case (
+                    Subscribe(channels=channels)
+                    | Unsubscribe(channels=channels)
+                    | Snapshot(channels=channels)
+                ):
+                    assert identity is not None
+                    assert identity is before
+                    needed = {Scope.ALERTS if channel == "alert" else Scope.READ for channel in channels}
+                    assert needed <= identity.scopes
+                case Acknowledge():
+                    assert identity is not None
+                    assert Scope.ALERTS in identity.scopes
+                case Authenticate():
+                    assert before is None or before.user == effect.identity.user
+        if protocol.identity is None:
+            assert protocol.channels == frozenset()
+        elif Scope.ALERTS not in protocol.identity.scopes:
+            assert "alert" not in protocol.channels
+        if before is not None:
+            assert protocol.owner == before.user

@@ -52,6 +52,7 @@ from aurexd.protocol import codec
 from aurexd.protocol.deflate import WINDOWS
 from aurexd.server.admission import Admission
 from aurexd.server.api import Api
+from aurexd.server.credentials import Credentials
 from aurexd.server.events import EventStreamServer
 from aurexd.server.http import HttpServer
 from aurexd.server.port import Port, bind
@@ -500,11 +501,13 @@ async def serving(
             )
             served.hub = await start_actor(nursery, served.hub_actor)
             served.aggregator = await start_actor(nursery, FakeAggregator(served.states))
-            admission = served.admission = Admission(settings)
+            credentials = Credentials(settings, served.clock)
+            admission = served.admission = Admission(settings, credentials)
             streaming = Streaming(
                 hub=served.hub,
                 symbols=frozenset(state.symbol for state in served.states),
                 default_symbols=("XAUUSD",),
+                credentials=credentials,
                 settings=settings,
                 clock=served.clock,
             )
@@ -514,6 +517,7 @@ async def serving(
                 persister=persister,
                 sources=served.source_statuses,
                 lifecycle=served.lifecycle,
+                credentials=credentials,
                 clock=served.clock,
             )
             served.app = api.routes

@@ -5,26 +5,43 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from aurexd.config.model import Config, Limits
+from aurexd.identity import LOCAL
+from aurexd.market import SECOND_US, EpochUs
 from aurexd.protocol.codes import CloseCode
-from aurexd.server.admission import Admission
+from aurexd.server.admission import Admission, Place, Refusal
+from aurexd.server.credentials import Credentials
 from aurexd.server.request import Request
 from aurexd.settings import Settings
+from tests.issuer import START, Still, ask_for_tokens, token
 
 
 def limited(**limits: Any) -> Settings:
     return Settings(Config(limits=Limits.model_validate(limits)))
 
 
-def from_address(address: str, origin: str | None = None) -> Request:
+def admission_of(settings: Settings) -> Admission:
+    return Admission(settings, Credentials(settings, Still()))
+
+
+def from_address(address: str, origin: str | None = None, user: str | None = None) -> Request:
     return Request(
-        address=address, method="GET", path="/", query="", host="gold.example", origin=origin, upgrade=True
+        address=address,
+        method="GET",
+        path="/",
+        query="",
+        host="gold.example",
+        origin=origin,
+        upgrade=True,
+        authorization=f"Bearer {token(user)}" if user else None,
     )
 
 
 def test_the_sixth_session_of_an_address_is_refused_until_one_leaves() -> None:
-    admission = Admission(limited(max_connections_per_ip=5))
+    admission = admission_of(limited(max_connections_per_ip=5))
     places = [admission.enter(from_address("192.0.2.7")) for _ in range(5)]
     refusal = admission.refusal(from_address("192.0.2.7"))
     assert refusal is not None
@@ -36,14 +53,14 @@ def test_the_sixth_session_of_an_address_is_refused_until_one_leaves() -> None:
 
 
 def test_an_ipv6_household_counts_as_one_address() -> None:
-    admission = Admission(limited(max_connections_per_ip=1))
+    admission = admission_of(limited(max_connections_per_ip=1))
     admission.enter(from_address("2001:db8:1:2::3"))
     assert admission.refusal(from_address("2001:db8:1:2::4")) is not None
     assert admission.refusal(from_address("2001:db8:1:3::3")) is None
 
 
 def test_a_full_daemon_refuses_everybody() -> None:
-    admission = Admission(limited(max_connections=1))
+    admission = admission_of(limited(max_connections=1))
     admission.enter(from_address("192.0.2.7"))
     refusal = admission.refusal(from_address("192.0.2.8"))
     assert refusal is not None
@@ -51,7 +68,7 @@ def test_a_full_daemon_refuses_everybody() -> None:
 
 
 def test_a_limit_of_zero_is_none() -> None:
-    admission = Admission(limited(max_connections=0, max_connections_per_ip=0))
+    admission = admission_of(limited(max_connections=0, max_connections_per_ip=0))
     for _ in range(100):
         admission.enter(from_address("192.0.2.7"))
     assert admission.refusal(from_address("192.0.2.7")) is None
@@ -69,7 +86,7 @@ def test_a_limit_of_zero_is_none() -> None:
     ],
 )
 def test_a_page_may_come_from_here_and_from_where_it_is_allowed(origin: str, allowed: bool) -> None:
-    admission = Admission(limited(allowed_origins=("https://friend.example",)))
+    admission = admission_of(limited(allowed_origins=("https://friend.example",)))
     refusal = admission.refusal(from_address("192.0.2.7", origin=origin))
     assert (refusal is None) is allowed
     assert allowed or (refusal is not None and refusal.code is CloseCode.FORBIDDEN)
@@ -78,7 +95,7 @@ def test_a_page_may_come_from_here_and_from_where_it_is_allowed(origin: str, all
 @pytest.mark.parametrize("limit", ["max_connections", "max_connections_per_ip"])
 def test_a_limit_that_changes_holds_for_the_next_and_ends_nobody(limit: str) -> None:
     settings = limited(**{limit: 2})
-    admission = Admission(settings)
+    admission = admission_of(settings)
     places = [admission.enter(from_address("192.0.2.7")) for _ in range(2)]
     assert admission.refusal(from_address("192.0.2.7")) is not None
     settings.replace(Config(limits=Limits.model_validate({limit: 3})))
@@ -90,8 +107,122 @@ def test_a_limit_that_changes_holds_for_the_next_and_ends_nobody(limit: str) -> 
 
 def test_an_origin_that_is_allowed_later_may_come_later() -> None:
     settings = limited()
-    admission = Admission(settings)
+    admission = admission_of(settings)
     page = from_address("192.0.2.7", origin="https://friend.example")
     assert admission.refusal(page) is not None
     settings.replace(Config(limits=Limits(allowed_origins=("https://friend.example",))))
     assert admission.refusal(page) is None
+
+
+# --- users ---
+
+
+def asking(**limits: Any) -> Admission:
+    return admission_of(ask_for_tokens(limited(**limits)))
+
+
+def enter(admission: Admission, request: Request) -> Place | Refusal:
+    """As the port does it."""
+    return admission.refusal(request) or admission.enter(request)
+
+
+def let_in(admission: Admission, request: Request) -> Place:
+    place = enter(admission, request)
+    assert isinstance(place, Place)
+    return place
+
+
+def alice(address: str = "192.0.2.7") -> Request:
+    return from_address(address, user="alice")
+
+
+def test_a_user_is_counted_by_name_from_whatever_address_and_not_by_that() -> None:
+    admission = asking(max_connections_per_ip=1, max_connections_per_user=2)
+    places = [let_in(admission, alice("192.0.2.7")), let_in(admission, alice("192.0.2.8"))]
+    refusal = enter(admission, alice("192.0.2.9"))
+    assert refusal == Refusal(CloseCode.TOO_MANY_CONNECTIONS, "more than 2 connections of this user")
+    let_in(admission, from_address("192.0.2.7", user="bob"))
+    let_in(admission, from_address("192.0.2.7"))  # an office behind one address is not full of its users
+    places[0].leave()
+    let_in(admission, alice())
+
+
+def test_who_shows_a_token_later_moves_from_the_address_to_the_user() -> None:
+    admission = asking(max_connections_per_ip=1, max_connections_per_user=1)
+    here = from_address("192.0.2.7")
+    first = let_in(admission, here)
+    assert isinstance(enter(admission, here), Refusal)
+    assert first.move_to_user("alice") is None
+    second = let_in(admission, here)
+    assert second.move_to_user("alice") == "more than 1 connections of this user"
+    assert isinstance(enter(admission, here), Refusal), "who is refused stays where it was"
+    assert first.move_to_user("alice") is None, "a new token of the same user is no new session"
+    first.leave()
+    assert second.move_to_user("alice") is None
+    second.leave()
+    let_in(admission, here)
+    let_in(admission, alice())
+
+
+def test_a_token_that_is_not_valid_is_refused_and_nobody_is_counted() -> None:
+    admission = asking()
+    for text, code in [
+        ("nonsense", CloseCode.BAD_TOKEN),
+        (token(now=EpochUs(START - 7200 * SECOND_US)), CloseCode.TOKEN_EXPIRED),
+    ]:
+        request = from_address("192.0.2.7")
+        request.authorization = f"Bearer {text}"
+        refusal = enter(admission, request)
+        assert isinstance(refusal, Refusal)
+        assert refusal.code is code
+        assert refusal.message.startswith("the token is not valid here: ")
+    assert admission.sessions == 0
+
+
+def test_a_limit_of_zero_users_sessions_is_none() -> None:
+    admission = asking(max_connections_per_user=0)
+    for _ in range(100):
+        let_in(admission, alice())
+
+
+def test_a_user_may_be_called_like_an_address() -> None:
+    admission = asking(max_connections_per_ip=1, max_connections_per_user=1)
+    let_in(admission, from_address("192.0.2.8", user="192.0.2.7"))
+    let_in(admission, from_address("192.0.2.7"))
+
+
+def test_without_tokens_the_local_user_is_counted_by_address() -> None:
+    admission = admission_of(limited(max_connections_per_ip=2, max_connections_per_user=1))
+    here = from_address("127.0.0.1")
+    for _ in range(2):
+        let_in(admission, here)
+        assert here.identity is LOCAL
+    refusal = enter(admission, here)
+    assert isinstance(refusal, Refusal)
+    assert "from your address" in refusal.message
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["enter", "enter as", "move", "leave"]), st.integers(0, 4), st.integers(0, 2)
+        )
+    )
+)
+def test_whatever_happens_the_counts_come_back_to_nothing(story: list[tuple[str, int, int]]) -> None:
+    admission = asking(max_connections_per_user=2)
+    places: list[Place] = []
+    for what, which, who in story:
+        if what.startswith("enter"):
+            user = f"u{who}" if what == "enter as" else None
+            place = enter(admission, from_address(f"192.0.2.{which}", user=user))
+            places += [place] if isinstance(place, Place) else []
+        elif places and what == "move":
+            places[which % len(places)].move_to_user(f"u{who}")
+        elif places:
+            places.pop(which % len(places)).leave()
+        assert admission.sessions == len(places)
+        assert all(admission._counts.of(f"user u{number}") <= 2 for number in range(3))
+    for place in places:
+        place.leave()
+    assert not admission._counts._by_group
