@@ -1,7 +1,7 @@
 """The `aurexd` command: what it is asked, and the one error boundary: exception → message → exit status.
 
-Exit statuses are those of sysexits.h: 0, 64 usage, 69 a needed service is unavailable, 70 internal error, 78
-configuration.
+Exit statuses are those of sysexits.h: 0, 64 usage, 65 a token that is not valid, 69 a needed service is unavailable, 70
+internal error, 78 configuration.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ from typing import Any, NoReturn, Protocol
 
 import structlog
 
-from aurexd import __version__, log
+from aurexd import __version__, cli_token, log
 from aurexd.config import Config, config_file, load
-from aurexd.errors import ConfigError, ListenError, Problem, StoreError, SupervisionError
+from aurexd.errors import ConfigError, IdentityError, ListenError, Problem, StoreError, SupervisionError
 from aurexd.redaction import Redactor
 
 EX_OK = os.EX_OK
 EX_USAGE = os.EX_USAGE
+EX_DATA = os.EX_DATAERR
 EX_UNAVAILABLE = os.EX_UNAVAILABLE
 EX_INTERNAL = os.EX_SOFTWARE
 EX_CONFIG = os.EX_CONFIG
@@ -71,10 +72,10 @@ def status_of(command: Callable[[], int], report: Report) -> int:
         return min((_status(e) for e in errors), key=_FIRST.index)
 
 
-_FORESEEN = (ConfigError, ListenError, StoreError, SupervisionError)
+_FORESEEN = (ConfigError, IdentityError, ListenError, StoreError, SupervisionError)
 """Errors whose message is all a person needs; any other that comes this far is a bug."""
 
-_FIRST = (EX_INTERNAL, EX_CONFIG, EX_UNAVAILABLE, INTERRUPTED)
+_FIRST = (EX_INTERNAL, EX_CONFIG, EX_UNAVAILABLE, EX_DATA, INTERRUPTED)
 """When several things went wrong at once, the first of these is the status."""
 
 
@@ -84,6 +85,8 @@ def _status(error: BaseException) -> int:
             return EX_CONFIG
         case ListenError() | StoreError():
             return EX_UNAVAILABLE
+        case IdentityError():
+            return EX_DATA
         case KeyboardInterrupt():
             return INTERRUPTED
         case _:
@@ -145,6 +148,10 @@ def _parser() -> Parser:
         help="asyncapi: the WebSocket; openapi: HTTP; jsonschema: the messages",
     )
     schema.set_defaults(command=_schema)
+
+    token = commands.add_parser("token", help="make keys and tokens for clients, and inspect them")
+    cli_token.add_commands(token, _add_config)
+    token.set_defaults(command=_token)
     return parser
 
 
@@ -227,6 +234,12 @@ def _schema(options: argparse.Namespace) -> int:
 
     _print_json(schema.asyncapi_document() if options.kind == "asyncapi" else schema.json_schema())
     return EX_OK
+
+
+def _token(options: argparse.Namespace) -> int:
+    text, good = options.run(options)
+    _print(text)
+    return EX_OK if good else EX_DATA
 
 
 def _print_json(document: Any) -> None:

@@ -27,6 +27,7 @@ from aurexd.sources import PROVIDERS, provider_class
 from aurexd.sources.alltick_wire import Verdict
 from aurexd.sources.polling import Polling
 from aurexd.store import Store
+from aurexd.tokens import Algorithm, generate_key
 
 ROOT = Path(__file__).parents[1]
 PROVIDERS_MD = (ROOT / "docs" / "providers.md").read_text()
@@ -268,6 +269,7 @@ def etc(tmp_path_factory: pytest.TempPathFactory) -> Path:
     certificate.private_key_pem.write_to_path(directory / "privkey.pem")
     certificate.cert_chain_pems[0].write_to_path(directory / "fullchain.pem")
     (directory / "alltick.token").write_text("a token")
+    (directory / "2026-11.pub.pem").write_bytes(generate_key(Algorithm.EDDSA))
     return directory
 
 
