@@ -10,6 +10,7 @@ let silenceMs = 15000;
 let failures = 0;
 let lastHeard = 0;
 let socket = null;
+let token = "";
 
 const text = (element, value) => { if (element.textContent !== value) element.textContent = value; };
 const say = (state, words) => {
@@ -17,6 +18,27 @@ const say = (state, words) => {
   line.dataset.state = state;
   text(line, words);
 };
+
+// A token stays in this page's memory: not in its address, and not in the browser's store.
+const get = (path) => fetch(path, token ? { headers: { Authorization: `Bearer ${token}` } } : {});
+const offered = () => (token ? ["aurex.v1.json", `aurex.token.${token}`] : ["aurex.v1.json"]);
+
+function askForToken(words) {
+  token = "";
+  say("lost", words);
+  document.getElementById("ask").hidden = false;
+}
+
+document.getElementById("ask").addEventListener("submit", (event) => {
+  event.preventDefault();
+  const typed = document.getElementById("token");
+  const text = typed.value.trim();
+  typed.value = "";
+  if (!/^[\w.-]+$/.test(text)) return askForToken("this is no token");
+  token = text;
+  document.getElementById("ask").hidden = true;
+  connect();
+});
 
 function card(symbol) {
   let known = cards.get(symbol);
@@ -86,7 +108,12 @@ async function connect() {
   base.protocol = location.protocol === "https:" ? "wss:" : "ws:";
   let channels = [];
   try {
-    const answer = await (await fetch("api/v1/sources")).json();
+    const response = await get("api/v1/sources");
+    const answer = await response.json();
+    if (response.status === 401 || response.status === 403) {
+      askForToken(answer.error.message);
+      return;
+    }
     showSources(answer);
     for (const { symbol, decimals } of answer.symbols) card(symbol).decimals = decimals;
     channels = answer.symbols.flatMap(({ symbol }) => [`price:${symbol}`, `status:${symbol}`]);
@@ -94,7 +121,7 @@ async function connect() {
     retry({});
     return;
   }
-  socket = new WebSocket(base, ["aurex.v1.json"]);
+  socket = new WebSocket(base, offered());
   socket.onopen = () => socket.send(JSON.stringify({ type: "subscribe", id: 1, data: { channels } }));
   socket.onmessage = receive;
   socket.onclose = (event) => {
@@ -102,7 +129,8 @@ async function connect() {
     lastHeard = 0;
     let advice = {};
     try { advice = JSON.parse(event.reason); } catch { /* a proxy's close has no reason of ours */ }
-    if (event.code >= 4500 && event.code < 5000) say("lost", `closed by the server (${event.code})`);
+    if (event.code === 4006 || event.code === 4500) askForToken("the token is not valid any more");
+    else if (event.code >= 4500 && event.code < 5000) say("lost", `closed by the server (${event.code})`);
     else retry(advice);
   };
 }
@@ -138,7 +166,8 @@ function showSources({ sources }) {
 }
 
 async function pollSources() {
-  try { showSources(await (await fetch("api/v1/sources")).json()); } catch { /* the connection line says it */ }
+  if (!document.getElementById("ask").hidden) return;
+  try { showSources(await (await get("api/v1/sources")).json()); } catch { /* the connection line says it */ }
 }
 
 setInterval(showAges, 1000);
