@@ -38,16 +38,17 @@ class Section(BaseModel):
 class Realtime(Section):
     """The live stream as a whole."""
 
-    enabled: Annotated[bool, NotBuilt("switching the stream off")] = Field(
+    enabled: bool = Field(
         default=True,
-        description="Whether clients may stream. Not built yet: only true is accepted. REALTIME_ENABLED in "
-        "the environment sets it too.",
+        description="Whether clients may have a WebSocket. false: they are told to use the event stream or polling, "
+        "which go on, and closed with 4505. REALTIME_ENABLED in the environment sets it too.",
     )
-    rollout_percent: Annotated[int, NotBuilt("a partial rollout")] = Field(
+    rollout_percent: int = Field(
         default=100,
         ge=0,
         le=100,
-        description="Percent of the clients that may stream. Not built yet: only 100 is accepted.",
+        description="Percent of the clients that may have a WebSocket: always the same ones, by user where one is "
+        "known, else by address (for IPv6: by /64). A higher number only adds some.",
     )
     update_interval_s: float = Field(
         default=5,

@@ -4,6 +4,7 @@
 const SOURCES_EVERY_MS = 5000;
 const RECONNECT_BASE_MS = 1000;
 const RECONNECT_CAP_MS = 30000;
+const ROLLOUT_CLOSED = 4505;
 
 const cards = new Map();
 let silenceMs = 15000;
@@ -96,9 +97,9 @@ function receive(event) {
   const message = JSON.parse(event.data);
   if (message.type === "welcome") {
     silenceMs = 3000 * message.data.heartbeat.silence_s;
-    failures = 0;
     say("connected", "connected");
-  } else if (message.type === "price_update") showPrice(message.data);
+  } else if (message.type === "subscribed") failures = 0;
+  else if (message.type === "price_update") showPrice(message.data);
   else if (message.type === "status") showStatus(message.data);
   else if (message.type === "error") say("lost", message.data.message);
 }
@@ -130,15 +131,26 @@ async function connect() {
     let advice = {};
     try { advice = JSON.parse(event.reason); } catch { /* a proxy's close has no reason of ours */ }
     if (event.code === 4006 || event.code === 4500) askForToken("the token is not valid any more");
+    else if (event.code === ROLLOUT_CLOSED) readEvents(channels);
     else if (event.code >= 4500 && event.code < 5000) say("lost", `closed by the server (${event.code})`);
     else retry(advice);
   };
 }
 
+// The same messages for whom no WebSocket is open to; a browser reconnects an event stream by itself.
+function readEvents(channels) {
+  const events = new EventSource(`api/v1/stream?channels=${channels.join(",")}`);
+  events.onmessage = receive;
+  events.onerror = () => {
+    if (events.readyState === EventSource.CLOSED) retry({});
+    else say("lost", "connection lost, trying again…");
+  };
+}
+
 function retry(advice) {
-  failures += 1;
   const interval = Math.min(RECONNECT_CAP_MS, RECONNECT_BASE_MS * 2 ** failures);
-  const wait = (advice.retry_after_ms ?? 0) + Math.random() * interval;
+  failures += 1;
+  const wait = advice.retry_after_ms ?? Math.random() * interval;
   say("lost", `connection lost, trying again in ${Math.ceil(wait / 1000)} s`);
   setTimeout(connect, wait);
 }

@@ -59,7 +59,7 @@ class CloseCode(IntEnum):
     PROTOCOL_ERROR = 4502, "The client keeps breaking this protocol.", True
     FORBIDDEN = 4503, "This client may not connect: a page from an origin that is not allowed."
     KICKED = 4504, "An operator ended the session.", True
-    ROLLOUT_CLOSED = 4505, "Streaming is not open to this client: use the event stream or polling.", True
+    ROLLOUT_CLOSED = 4505, "Streaming is not open to this client: use the event stream or polling."
 
     @property
     def word(self) -> str:
@@ -110,6 +110,10 @@ class ErrorCode(StrEnum):
         "Too many sessions from this address or of this user; 4004 follows.",
     )
     OVER_CAPACITY = "over_capacity", "The server has as many sessions as it may; 4005 follows."
+    ROLLOUT_CLOSED = (
+        "rollout_closed",
+        "Streaming is not open to this client: use the event stream or polling; 4505 follows.",
+    )
     FORBIDDEN = "forbidden", "This client may not do that, or not connect at all (4503 follows)."
     UNAUTHENTICATED = (
         "unauthenticated",

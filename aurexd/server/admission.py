@@ -16,12 +16,18 @@ from aurexd.drain import Drain
 from aurexd.errors import IdentityError
 from aurexd.limits import SessionCounts, address_group
 from aurexd.protocol.codes import CloseCode
+from aurexd.rollout import is_open_to
 from aurexd.server.credentials import Credentials
 from aurexd.server.request import Request
 from aurexd.settings import Settings
 
 EMPTY_LOOK_S = 0.05
 """How often `wait_empty` looks."""
+
+
+ROLLOUT_ADVICE = (
+    "WebSockets are not open to you at present: read /api/v1/stream, or poll /api/v1/prices/latest"
+)
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -66,10 +72,10 @@ class Admission:
     def refusal(self, request: Request) -> Refusal | None:
         """None, or why this client may not enter now; who it has shown to be stands in the request then."""
         limits = self._settings.limits
-        if self._drain is not None:
-            return Refusal(CloseCode.GOING_AWAY, "the server stops", self.retry_after_ms)
         if request.origin is not None and not self._is_allowed(request.origin, request.host):
             return Refusal(CloseCode.FORBIDDEN, f"pages from {request.origin[:100]} may not connect here")
+        if self._drain is not None:
+            return Refusal(CloseCode.GOING_AWAY, "the server stops", self.retry_after_ms)
         if limits.max_connections and self._counts.total >= limits.max_connections:
             return Refusal(CloseCode.OVER_CAPACITY, "the server is full")
         try:
@@ -77,6 +83,8 @@ class Admission:
         except IdentityError as error:
             code = CloseCode.TOKEN_EXPIRED if error.expired else CloseCode.BAD_TOKEN
             return Refusal(code, f"the token is not valid here: {error}")
+        if request.upgrade and not self._is_open_to(_group(request)):
+            return Refusal(CloseCode.ROLLOUT_CLOSED, ROLLOUT_ADVICE)
         if request.identity is not None and request.identity.has_token:
             return self.refusal_of_user(request.identity.user)
         most = limits.max_connections_per_ip
@@ -93,9 +101,12 @@ class Admission:
 
     def enter(self, request: Request) -> Place:
         """A session begins; its place is to be left when it ends."""
-        if request.identity is not None and request.identity.has_token:
-            return Place(self, self._counts, _user_group(request.identity.user))
-        return Place(self, self._counts, address_group(request.address))
+        return Place(self, self._counts, _group(request))
+
+    def _is_open_to(self, who: str) -> bool:
+        """The feature flag, which is about WebSockets only: the event stream is what those use whom it excludes."""
+        realtime = self._settings.realtime
+        return realtime.enabled and is_open_to(who, realtime.rollout_percent)
 
     def _is_allowed(self, origin: str, host: str) -> bool:
         """A page may connect to where it came from, and from where the configuration allows."""
@@ -134,6 +145,13 @@ class Place:
     def leave(self) -> None:
         """The session ended."""
         self._counts.remove(self._group)
+
+
+def _group(request: Request) -> str:
+    """Whom a client is counted with: its user's other sessions, or those of its address."""
+    if request.identity is not None and request.identity.has_token:
+        return _user_group(request.identity.user)
+    return address_group(request.address)
 
 
 def _user_group(user: str) -> str:

@@ -370,8 +370,6 @@ def test_a_file_that_does_not_end_is_no_key(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("table", "key", "value"),
     [
-        ("realtime", "enabled", "false"),
-        ("realtime", "rollout_percent", "50"),
         ("limits", "trusted_proxies", '["10.0.0.1"]'),
     ],
 )
@@ -386,7 +384,7 @@ def test_what_is_not_built_yet_is_refused_and_not_ignored(
 def test_what_is_not_built_yet_may_be_written_with_its_default(tmp_path: Path) -> None:
     read(
         tmp_path,
-        SYMBOLS + "[realtime]\nenabled = true\nrollout_percent = 100\n" + "[limits]\ntrusted_proxies = []",
+        SYMBOLS + "[limits]\ntrusted_proxies = []",
     )
 
 

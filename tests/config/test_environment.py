@@ -100,8 +100,9 @@ def test_the_plain_names_are_honoured_and_ours_win(tmp_path: Path) -> None:
     both = read(tmp_path, WS_UPDATE_INTERVAL="2", AUREXD_REALTIME__UPDATE_INTERVAL_S="7")
     assert both.realtime.update_interval_s == 7
     assert read(tmp_path, REALTIME_ENABLED="True").realtime.enabled
-    assert "REALTIME_ENABLED: realtime.enabled: switching the stream off is not built yet" in complaint(
-        tmp_path, REALTIME_ENABLED="false"
+    assert not read(tmp_path, REALTIME_ENABLED="false").realtime.enabled
+    assert "REALTIME_ENABLED: realtime.enabled: expected true or false" in complaint(
+        tmp_path, REALTIME_ENABLED="perhaps"
     )
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
+import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aurexd.config.model import Config, Limits
+from aurexd.config.model import Config, Limits, Realtime
+from aurexd.drain import Drain
 from aurexd.identity import LOCAL
 from aurexd.market import SECOND_US, EpochUs
 from aurexd.protocol.codes import CloseCode
@@ -65,6 +68,88 @@ def test_a_full_daemon_refuses_everybody() -> None:
     refusal = admission.refusal(from_address("192.0.2.8"))
     assert refusal is not None
     assert refusal.code is CloseCode.OVER_CAPACITY
+
+
+# --- the feature flag ---
+
+
+def flagged(**realtime: object) -> Settings:
+    return Settings(Config(realtime=Realtime.model_validate(realtime)))
+
+
+def test_with_the_flag_off_no_websocket_is_let_in_and_told_what_to_do_instead() -> None:
+    refusal = admission_of(flagged(enabled=False)).refusal(from_address("192.0.2.7"))
+    assert refusal is not None
+    assert refusal.code is CloseCode.ROLLOUT_CLOSED
+    assert "/api/v1/stream" in refusal.message
+    assert "/api/v1/prices/latest" in refusal.message
+
+
+def test_a_rollout_lets_in_the_same_ones_at_every_start_and_more_when_it_grows() -> None:
+    def let_in(percent: int) -> set[int]:
+        admission = admission_of(flagged(rollout_percent=percent))
+        return {n for n in range(250) if admission.refusal(from_address(f"192.0.2.{n}")) is None}
+
+    assert let_in(0) == set()
+    assert let_in(100) == set(range(250))
+    assert 0 < len(let_in(20)) < len(let_in(50)) < 250
+    assert let_in(20) == let_in(20) < let_in(50)
+
+
+def test_a_household_is_on_one_side_of_the_rollout() -> None:
+    admission = admission_of(flagged(rollout_percent=50))
+    for household in range(50):
+        inside = {
+            admission.refusal(from_address(f"2001:db8:1:{household:x}::{host:x}")) is None
+            for host in range(1, 5)
+        }
+        assert len(inside) == 1
+
+
+def test_a_user_is_on_one_side_of_the_rollout_wherever_he_comes_from() -> None:
+    admission = admission_of(ask_for_tokens(flagged(rollout_percent=50)))
+    for number in range(50):
+        sides = {
+            admission.refusal(from_address(f"192.0.{net}.7", user=f"user{number}")) is None
+            for net in range(4)
+        }
+        assert len(sides) == 1
+
+
+def test_the_event_stream_is_open_to_those_whom_the_flag_excludes() -> None:
+    reader = msgspec.structs.replace(from_address("192.0.2.7"), upgrade=False)
+    assert admission_of(flagged(enabled=False)).refusal(reader) is None
+    assert admission_of(flagged(rollout_percent=0)).refusal(reader) is None
+
+
+def test_the_flag_holds_for_those_who_come_after_it_has_changed() -> None:
+    settings = flagged(enabled=False)
+    admission = admission_of(settings)
+    settings.replace(Config())
+    assert admission.refusal(from_address("192.0.2.7")) is None
+    settings.replace(Config(realtime=Realtime(rollout_percent=0)))
+    assert admission.refusal(from_address("192.0.2.7")) is not None
+
+
+# --- the drain ---
+
+
+async def test_in_a_drain_everybody_is_sent_away_with_a_time_of_his_own(autojump_clock: object) -> None:
+    admission = admission_of(limited())
+    places = [admission.enter(from_address("192.0.2.7")) for _ in range(3)]
+    plan = Drain.plan(admission.sessions, 15.0, trio.current_time())
+    admission.drain(plan)
+    refusals = [admission.refusal(from_address("192.0.2.8")) for _ in range(20)]
+    assert {refusal.code for refusal in refusals if refusal is not None} == {CloseCode.GOING_AWAY}
+    waits = {refusal.retry_after_ms for refusal in refusals if refusal is not None}
+    assert len(waits) > 10
+    with trio.move_on_after(10) as waiting:
+        await admission.wait_empty()
+    assert waiting.cancelled_caught
+    for place in places:
+        place.leave()
+    with trio.fail_after(1):
+        await admission.wait_empty()
 
 
 def test_a_limit_of_zero_is_none() -> None:

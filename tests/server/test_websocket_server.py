@@ -19,7 +19,7 @@ from wsproto import events
 
 from aurexd.actors.messages import StatusChanged
 from aurexd.actors.session import OFFENCES, Session
-from aurexd.config.model import Config, Heartbeat, Limits
+from aurexd.config.model import Config, Heartbeat, Limits, Realtime
 from aurexd.drain import RESTART_S
 from aurexd.market import Quality
 from aurexd.protocol.codec import JSON as JSON_ENCODING
@@ -554,6 +554,25 @@ async def test_a_client_that_vanished_does_not_even_answer_the_close(loopback_cl
         await trio.sleep(31 + CLOSE_S + 3)
         assert await active(served) == 0
         assert not served.sessions()
+
+
+# --- the feature flag ---
+
+
+@pytest.mark.parametrize("subprotocol", [JSON, MSGPACK])
+async def test_whoever_the_flag_excludes_is_let_in_told_what_to_do_instead_and_closed(
+    subprotocol: str,
+) -> None:
+    async with serving() as served:
+        stays = await served.connect(JSON)
+        await stays.message()
+        served.settings.replace(Config(realtime=Realtime(enabled=False)))
+        code, reason, seen = await (await served.connect(subprotocol)).closing()
+        assert (code, reason) == (4505, {"code": "rollout_closed"})
+        assert [(m["type"], m["data"]["code"]) for m in seen] == [("error", "rollout_closed")]
+        assert "/api/v1/stream" in seen[0]["data"]["message"]
+        assert (await served.fetch("/api/v1/prices/latest")).status == 200
+        assert (await stays.ask("ping", {}))["type"] == "pong", "who is in stays in"
 
 
 # --- the end ---
