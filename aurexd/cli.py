@@ -19,7 +19,15 @@ import structlog
 
 from aurexd import __version__, cli_token, log
 from aurexd.config import Config, config_file, load
-from aurexd.errors import ConfigError, IdentityError, ListenError, Problem, StoreError, SupervisionError
+from aurexd.errors import (
+    CertificateError,
+    ConfigError,
+    IdentityError,
+    ListenError,
+    Problem,
+    StoreError,
+    SupervisionError,
+)
 from aurexd.redaction import Redactor
 
 EX_OK = os.EX_OK
@@ -72,15 +80,17 @@ def status_of(command: Callable[[], int], report: Report) -> int:
         return min((_status(e) for e in errors), key=_FIRST.index)
 
 
-_FORESEEN = (ConfigError, IdentityError, ListenError, StoreError, SupervisionError)
+_FORESEEN = (CertificateError, ConfigError, IdentityError, ListenError, StoreError, SupervisionError)
 """Errors whose message is all a person needs; any other that comes this far is a bug."""
 
-_FIRST = (EX_INTERNAL, EX_CONFIG, EX_UNAVAILABLE, EX_DATA, INTERRUPTED)
+_FIRST = (EX_INTERNAL, EX_CONFIG, EX_UNAVAILABLE, EX_DATA, EX_USAGE, INTERRUPTED)
 """When several things went wrong at once, the first of these is the status."""
 
 
 def _status(error: BaseException) -> int:
     match error:
+        case CertificateError():
+            return EX_USAGE
         case ConfigError():
             return EX_CONFIG
         case ListenError() | StoreError():
@@ -140,6 +150,24 @@ def _parser() -> Parser:
 
     default = commands.add_parser("default-config", help="print a configuration that explains every setting")
     default.set_defaults(command=_default_config)
+
+    certificate = commands.add_parser(
+        "dev-certificate", help="make a certificate to try TLS with on this machine"
+    )
+    certificate.add_argument(
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help="host names and addresses it is for; default: localhost 127.0.0.1 ::1",
+    )
+    certificate.add_argument(
+        "--directory",
+        metavar="DIR",
+        type=Path,
+        default=Path("dev-certificate"),
+        help="where it is written; default: dev-certificate",
+    )
+    certificate.set_defaults(command=_dev_certificate)
 
     schema = commands.add_parser("schema", help="print what clients can rely on, for machines")
     schema.add_argument(
@@ -221,6 +249,19 @@ def _default_config(_options: argparse.Namespace) -> int:
     from aurexd.config.manual import default_config
 
     _print(default_config())
+    return EX_OK
+
+
+def _dev_certificate(options: argparse.Namespace) -> int:
+    # Imported here, as in `_serve`.
+    from datetime import UTC, datetime
+
+    from aurexd import certificate
+
+    names = list(dict.fromkeys(options.names or certificate.DEFAULT_NAMES))
+    now = datetime.now(UTC)
+    certificate.write(certificate.issue(names, now), options.directory)
+    _print(certificate.instructions(names, now, options.directory.absolute()))
     return EX_OK
 
 

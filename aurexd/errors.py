@@ -5,6 +5,7 @@ AurexError
 ├── ProtocolError        a client's: a message that breaks docs/protocol.md
 ├── IdentityError        a client's: a token that is not valid here and now
 ├── KeyFileError         the operator's: the file of a key that cannot be used
+├── CertificateError     the operator's: no certificate can be made for that name, or written there
 ├── ListenError          the operator's or the machine's: the address cannot be bound
 ├── FeedError            a provider's: its connection, its answer or its refusal
 ├── StoreError           the database's: it cannot be opened, read or written now
@@ -49,6 +50,10 @@ class ConfigError(AurexError):
     def __str__(self) -> str:
         head = f"{self.file or 'configuration'}: {len(self.problems)} problem{'s'[: len(self.problems) != 1]}"
         return "\n".join([head, *(f"  {problem}" for problem in self.problems)])
+
+
+class CertificateError(AurexError):
+    """A certificate cannot be made for that name, or written there; the message says why, and what to do."""
 
 
 class ProtocolError(AurexError):

@@ -16,7 +16,7 @@ import trio
 
 import aurexd
 from aurexd import cli
-from aurexd.config import Config
+from aurexd.config import Config, load
 from aurexd.config.manual import default_config
 from aurexd.errors import ConfigError, InboxFullError, ListenError, Problem, StoreError, SupervisionError
 from tests.logging_state import restored_logging
@@ -96,7 +96,7 @@ def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
 def test_help_lists_the_commands_there_are(capsys: pytest.CaptureFixture[str]) -> None:
     assert status("--help") == 0
     out = capsys.readouterr().out
-    for command in ("run", "check-config", "default-config", "schema", "token"):
+    for command in ("run", "check-config", "default-config", "dev-certificate", "schema", "token"):
         assert command in out
     assert "doctor" not in out
 
@@ -280,6 +280,35 @@ def test_a_bug_before_the_log_is_configured_shows_its_traceback_without_secrets(
     assert "RuntimeError: wss://h/?token=[redacted]" in captured.err
     assert captured.err.endswith("aurexd: internal error; please report it with the traceback\n")
     assert captured.out == ""
+
+
+# --- dev-certificate ---
+
+
+def test_dev_certificate_prints_what_the_configuration_takes(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    directory = tmp_path / "it's here"
+    assert status("dev-certificate", "gold.example", "::1", "--directory", str(directory)) == 0
+    out = capsys.readouterr().out
+    assert "A certificate for gold.example, ::1, until 20" in out
+    assert "Chromium" in out
+    (tmp_path / "aurexd.toml").write_text(RIGHT + out)
+    tls = load(tmp_path / "aurexd.toml").tls
+    assert Path(tls.private_key).parent == directory
+
+
+def test_dev_certificate_says_what_it_cannot_do(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert status("dev-certificate", "--directory", str(tmp_path)) == 0
+    capsys.readouterr()
+    assert status("dev-certificate", "--directory", str(tmp_path)) == 64
+    assert status("dev-certificate", "a b", "--directory", str(tmp_path / "new")) == 64
+    captured = capsys.readouterr()
+    first, second = captured.err.splitlines()
+    assert first.startswith(f"aurexd: {tmp_path}/private_key.pem exists already")
+    assert second.startswith("aurexd: 'a b' is neither a host name nor an address")
+    assert captured.out == ""
+    assert not (tmp_path / "new").exists()
 
 
 # --- the process ---

@@ -32,7 +32,7 @@ LAYERS = [
     {"aurexd.protocol", "aurexd.tokens"},
     {"aurexd.update", "aurexd.mailbox", "aurexd.rings", "aurexd.outbox", "aurexd.sources"},
     {"aurexd.config", "aurexd.log", "aurexd.io_uring"},
-    {"aurexd.settings"},
+    {"aurexd.settings", "aurexd.certificate"},
     {"aurexd.store", "aurexd.backlog", "aurexd.actors"},
     {"aurexd.server"},
     {"aurexd.daemon"},

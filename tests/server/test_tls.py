@@ -12,8 +12,9 @@ from cryptography.hazmat.primitives import serialization
 
 from aurexd.config.model import Tls
 from aurexd.errors import ConfigError
-from aurexd.server.tls import TlsConversation, server_tls
+from aurexd.server.tls import server_tls
 from tests.server.conftest import TlsPair, certificate
+from tests.server.tls_client import handshake
 
 
 def stranger() -> ssl.SSLContext:
@@ -22,23 +23,6 @@ def stranger() -> ssl.SSLContext:
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     return context
-
-
-def handshake(server: ssl.SSLContext, client: ssl.SSLContext) -> ssl.SSLObject:
-    """The client's end of a completed handshake."""
-    there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
-    shaken = client.wrap_bio(back, there, server_hostname="localhost")
-    conversation = TlsConversation(server)
-    while True:
-        try:
-            shaken.do_handshake()
-        except ssl.SSLWantReadError:
-            conversation.feed(there.read())
-            conversation.try_handshake()
-            back.write(conversation.sealed)
-            conversation.sent(len(conversation.sealed))
-        else:
-            return shaken
 
 
 def test_without_a_certificate_there_is_no_tls() -> None:
