@@ -1,7 +1,8 @@
 """permessage-deflate (RFC 7692): its negotiation, messages compressed to be shared, messages inflated up to a bound.
 
 Compression is without context takeover, both ways. So a compressed frame means the same to every client with that
-window and is made once for all of them; and between two messages no session keeps anything of zlib's.
+window and is made once for all of them; and between two messages no session keeps anything of zlib's. No message has a
+secret of one party beside what another one chose, so its length gives nothing away (CRIME, BREACH).
 """
 
 from __future__ import annotations

@@ -207,6 +207,22 @@ def test_a_bomb_takes_no_memory() -> None:
     assert peak < 2 * 16_384 + 50_000 + len(bomb)
 
 
+def test_what_is_in_one_read_is_inflated_one_message_at_a_time() -> None:
+    deflate = SessionDeflate(lambda: 16_384)
+    deflate.accept("permessage-deflate")
+    server = FrameProtocol(client=False, extensions=[deflate])
+    data = masked(0xC2, deflated(bytes(16_384))) * 100
+    assert len(data) < 4096
+    tracemalloc.start()
+    try:
+        server.receive_bytes(data)
+        assert [len(frame.payload) for frame in server.received_frames()] == [16_384] * 100
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 200_000
+
+
 RFC_7692 = {
     "one block": ("f248cdc9c90700", b"Hello"),
     "a block without compression": ("000500faff48656c6c6f00", b"Hello"),
