@@ -17,8 +17,9 @@ MODULES = sorted(
 )
 
 LAYERS = [
-    {"aurexd.errors", "aurexd.market"},
+    {"aurexd.errors", "aurexd.market", "aurexd.holidays"},
     {
+        "aurexd.calendar",
         "aurexd.clock",
         "aurexd.drain",
         "aurexd.backoff",
@@ -56,6 +57,7 @@ PURE = [
     "mailbox.py",
     "outbox.py",
     "market.py",
+    "calendar.py",
     "backlog.py",
 ]
 """Rules: no event loop, no clock, no database, no log."""
