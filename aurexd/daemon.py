@@ -36,6 +36,7 @@ from aurexd.actors.supervisor import ChildSpec, OnExhausted, Strategy, Superviso
 from aurexd.actors.trio_actor import ask, tell_when_room
 from aurexd.backlog import Backlog
 from aurexd.backoff import Backoff
+from aurexd.calendar import CALENDARS
 from aurexd.clock import Clock, SystemClock
 from aurexd.config import Config, load
 from aurexd.config.check import notes
@@ -269,6 +270,7 @@ class Daemon:
             decimals=symbol.decimals,
             default=name in self._config.default_symbols,
             selection=Selection(candidates, return_after_s=RETURN_AFTER_S),
+            calendar=CALENDARS[symbol.calendar],
         )
 
     def _source_supervisor(self) -> Supervisor:
@@ -296,6 +298,7 @@ class Daemon:
                 code=code,
                 instrument=symbols[symbol].instrument,
                 decimals=symbols[symbol].decimals,
+                calendar=CALENDARS[symbols[symbol].calendar],
             )
             for symbol, code in settings.symbols.items()
         )

@@ -9,17 +9,20 @@ from decimal import ROUND_HALF_EVEN, Decimal
 
 from aurexd.market import Price, Quality, Tick
 
+PERCENT_STEP = Decimal("0.01")
+
 
 def quantum(decimals: int) -> Decimal:
     """The smallest step of a price with that many decimals: 2 → 0.01."""
     return Decimal(1).scaleb(-decimals)
 
 
-def price_of(tick: Tick, quality: Quality, step: Decimal) -> Price:
+def price_of(tick: Tick, quality: Quality, step: Decimal, previous_close: Decimal | None = None) -> Price:
     """The price that `tick` states, rounded half to even to `step` (see `quantum`).
 
     The mid where bid and ask are quoted, else the last price: rounding comes after the mid, so that the mid of
-    two odd quotes is not off by half a step.
+    two odd quotes is not off by half a step. The change is against `previous_close`, which is a multiple of `step`;
+    None while that is unknown.
 
     Raises:
         ValueError: the tick has neither both sides nor a last price.
@@ -32,13 +35,18 @@ def price_of(tick: Tick, quality: Quality, step: Decimal) -> Price:
         close = tick.last
     else:
         raise ValueError(f"{tick.source}: a tick of {tick.symbol} without a price")
+    close = close.quantize(step, ROUND_HALF_EVEN)
+    change = change_pct = None
+    if previous_close is not None:
+        change = close - previous_close
+        change_pct = (100 * change / previous_close).quantize(PERCENT_STEP, ROUND_HALF_EVEN)
     return Price(
         symbol=tick.symbol,
-        close=close.quantize(step, ROUND_HALF_EVEN),
+        close=close,
         bid=None if bid is None else bid.quantize(step, ROUND_HALF_EVEN),
         ask=None if ask is None else ask.quantize(step, ROUND_HALF_EVEN),
-        change=None,  # until the market calendar says where a session ends
-        change_pct=None,
+        change=change,
+        change_pct=change_pct,
         source=tick.source,
         instrument=tick.instrument,
         quality=quality,

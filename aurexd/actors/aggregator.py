@@ -7,6 +7,7 @@ their state, wakes up when time alone changes a verdict, and tells the hub and t
 from __future__ import annotations
 
 import math
+from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -15,6 +16,7 @@ import structlog
 import trio
 
 from aurexd.actors.messages import (
+    GetHistory,
     GetSymbol,
     GetSymbols,
     Message,
@@ -25,14 +27,25 @@ from aurexd.actors.messages import (
     SymbolState,
     TickReceived,
 )
-from aurexd.actors.trio_actor import TrioActor, tell_when_room
+from aurexd.actors.trio_actor import TrioActor, ask, tell_when_room
+from aurexd.calendar import Calendar
 from aurexd.clock import Clock
-from aurexd.errors import InboxFullError
-from aurexd.market import Instrument, Price, Tick
+from aurexd.errors import InboxFullError, StoreError
+from aurexd.market import SECOND_US, EpochUs, Instrument, Price, Quality, Tick
 from aurexd.pricing import price_of, quantum
+from aurexd.protocol.data import MarketState
 from aurexd.selection import Selection, Verdict
 
 log = structlog.get_logger(__name__)
+
+LOOK_S = 60.0
+"""The calendar is looked at this often at least: the wall clock may be set, the loop's is not."""
+
+CLOSE_WITHIN_US = 900 * SECOND_US
+"""A session's last price is its close if it came within this before its end; else we were not there."""
+
+ASK_STORE_S = 10.0
+STORE_RETRY_S = 30.0
 
 
 class SymbolRules(msgspec.Struct, frozen=True):
@@ -43,6 +56,7 @@ class SymbolRules(msgspec.Struct, frozen=True):
     decimals: int
     default: bool
     selection: Selection
+    calendar: Calendar
 
 
 class TimePassed(Message, frozen=True, kw_only=True, gc=False):
@@ -72,7 +86,10 @@ class Aggregator(TrioActor):
 
     async def on_start(self) -> None:
         """Say what is known of each symbol, then watch the clock."""
+        now = self._clock.now()
         for symbol in self._symbols.values():
+            symbol.rules.selection.set_market(symbol.follow(now), trio.current_time())
+            self._begin_session(symbol)
             await _tell(self._hub, symbol.status())
         self.nursery.start_soon(self._watch_clock)
 
@@ -81,13 +98,15 @@ class Aggregator(TrioActor):
         match message:
             case TickReceived(tick=tick):
                 symbol = self._symbols[tick.symbol]
-                verdict = symbol.rules.selection.observe(tick, trio.current_time())
-                await self._act(symbol, verdict, tick)
+                if not symbol.since <= self._clock.now() < symbol.until:
+                    await self._follow_market(symbol)
+                await self._judge(symbol, tick)
             case StaleAfterChanged(source=source, stale_after_s=stale_after_s):
                 for symbol in self._symbols.values():
                     symbol.rules.selection.allow(source, stale_after_s, trio.current_time())
             case TimePassed():
                 for symbol in self._symbols.values():
+                    await self._follow_market(symbol)
                     await self._act(symbol, symbol.rules.selection.elapse(trio.current_time()), None)
             case GetSymbol(symbol=name):
                 known = self._symbols.get(name)
@@ -105,6 +124,23 @@ class Aggregator(TrioActor):
         if next_change < self._wake_at:
             self._earlier.set()
 
+    async def _judge(self, symbol: _Symbol, tick: Tick) -> None:
+        """What a tick means: nothing, if nobody could have traded at it."""
+        selection = symbol.rules.selection
+        if selection.market_is_open or selection.takes(tick, in_session=symbol.in_session(tick.source_time)):
+            verdict = selection.observe(tick, trio.current_time())
+            await self._act(symbol, verdict, tick)
+        else:
+            await _tell(self._persister, Recorded(tick=tick, price=None))
+
+    async def _follow_market(self, symbol: _Symbol) -> None:
+        """The calendar's word, as of now: the market may have opened or closed, and a session may have begun."""
+        day = symbol.session.day
+        opens = symbol.follow(self._clock.now())
+        if symbol.session.day != day:
+            self._begin_session(symbol)
+        await self._act(symbol, symbol.rules.selection.set_market(opens, trio.current_time()), None)
+
     async def _act(self, symbol: _Symbol, verdict: Verdict, tick: Tick | None) -> None:
         """Publish what follows from a verdict: the change of status first, then the price."""
         if verdict.changed:
@@ -114,6 +150,7 @@ class Aggregator(TrioActor):
                 "status_changed",
                 symbol=status.symbol,
                 quality=status.quality,
+                market=status.market,
                 source=status.source,
                 before=before and before.source,
                 reason=status.reason,
@@ -121,22 +158,65 @@ class Aggregator(TrioActor):
             await _tell(self._hub, status)
         price = None
         if verdict.publish is not None:
-            price = symbol.price = price_of(verdict.publish, symbol.rules.selection.quality, symbol.step)
+            price = symbol.price = symbol.priced(verdict.publish)
             await _tell(self._hub, PriceChanged(price=price))
         if tick is not None or price is not None:
             await _tell(self._persister, Recorded(tick=tick, price=price))
+
+    def _begin_session(self, symbol: _Symbol) -> None:
+        """What changes are counted against from now on: our own last price, or what the store knows of it."""
+        previous = symbol.rules.calendar.previous(symbol.session)
+        price = symbol.price
+        if price is not None and price.receive_time >= previous.end - CLOSE_WITHIN_US:
+            symbol.previous = _Close(price.close, simulated=price.quality is Quality.SIMULATED)
+        else:
+            symbol.previous = None
+            question = GetHistory(
+                symbol=symbol.rules.symbol,
+                start=EpochUs(previous.end - CLOSE_WITHIN_US),
+                end=symbol.session.start,
+                limit=1,
+            )
+            self.nursery.start_soon(self._learn_close, symbol, question)
+
+    async def _learn_close(self, symbol: _Symbol, question: GetHistory) -> None:
+        """Ask until the store answers, or the session is over; meanwhile changes are unknown."""
+        day = symbol.session.day
+        while symbol.session.day == day:
+            try:
+                rows = await ask(self._persister, question, timeout_s=ASK_STORE_S)
+            except (StoreError, trio.TooSlowError, pykka.ActorDeadError, InboxFullError) as error:
+                if isinstance(error, StoreError) and error.permanent:
+                    return
+                await trio.sleep(STORE_RETRY_S)
+                continue
+            if rows and symbol.session.day == day:
+                close = Decimal(repr(rows[-1].close)).quantize(symbol.step)
+                symbol.previous = _Close(close, simulated=rows[-1].quality is Quality.SIMULATED)
+            return
 
     async def _watch_clock(self) -> None:
         # Each tick postpones the next change, so the alarm is not moved with every tick: it rings at the time that
         # was known when it was set, and is then set anew. Only an earlier change cuts it short.
         while True:
-            now = trio.current_time()
-            self._wake_at = min(s.rules.selection.next_change(now) for s in self._symbols.values())
+            now, wall = trio.current_time(), self._clock.now()
+            self._wake_at = now + LOOK_S
+            for symbol in self._symbols.values():
+                self._wake_at = min(self._wake_at, symbol.rules.selection.next_change(now))
+                if symbol.until > wall:  # else it is being seen to
+                    self._wake_at = min(self._wake_at, now + (symbol.until - wall) / SECOND_US)
             self._earlier = trio.Event()
             with trio.move_on_at(self._wake_at):
                 await self._earlier.wait()
                 continue
             await tell_when_room(self.actor_ref, TimePassed())
+
+
+class _Close(msgspec.Struct, frozen=True, gc=False):
+    """The last price of the session before."""
+
+    price: Decimal
+    simulated: bool
 
 
 class _Symbol:
@@ -146,8 +226,34 @@ class _Symbol:
         self.rules = rules
         self.step = quantum(rules.decimals)
         self.price: Price | None = None
+        self.previous: _Close | None = None
+        """What changes are counted against; None while that is unknown."""
         self.announced: StatusChanged | None = None
         self._clock = clock
+        self.follow(clock.now())
+
+    def follow(self, now: EpochUs) -> EpochUs | None:
+        """See what the calendar says: when the market opens, or None while it is open.
+
+        Between `since` and `until` it says the same.
+        """
+        calendar = self.rules.calendar
+        self.session = calendar.session(now)
+        is_open = now < self.session.end
+        self.since = self.session.start if is_open else self.session.end
+        self.until = calendar.next_change(now)
+        return None if is_open else self.until
+
+    def in_session(self, time: EpochUs) -> bool:
+        """Whether it lies in the newest session."""
+        return self.session.start <= time < self.session.end
+
+    def priced(self, tick: Tick) -> Price:
+        """The price that the tick is, with the quality of now."""
+        previous = self.previous
+        if previous is None or previous.simulated is not tick.simulated:  # made up and real do not mix
+            return price_of(tick, self.rules.selection.quality, self.step)
+        return price_of(tick, self.rules.selection.quality, self.step, previous.price)
 
     def status(self) -> StatusChanged:
         """The status as of now, to be announced."""
@@ -155,6 +261,7 @@ class _Symbol:
         self.announced = StatusChanged(
             symbol=self.rules.symbol,
             quality=selection.quality,
+            market=MarketState.OPEN if selection.market_is_open else MarketState.CLOSED,
             source=selection.carrier,
             instrument=self.rules.instrument,
             reason=selection.reason,
@@ -175,6 +282,7 @@ class _Symbol:
             decimals=rules.decimals,
             default=rules.default,
             quality=announced.quality,
+            market=announced.market,
             source=announced.source,
             price=price,
             status_reason=announced.reason,

@@ -192,6 +192,7 @@ class Hub(TrioActor):
                     status.quality,
                     status.source,
                     status.instrument,
+                    status.market,
                     status.reason,
                     since=status.time,
                     now=now,

@@ -15,7 +15,7 @@ import msgspec
 from aurexd.drain import Drain
 from aurexd.market import EpochUs, Instrument, Price, Quality, Tick
 from aurexd.protocol.alerts import AlertData
-from aurexd.protocol.data import Position
+from aurexd.protocol.data import MarketState, Position
 
 if TYPE_CHECKING:
     from aurexd.actors.session import Session
@@ -108,10 +108,11 @@ class PriceChanged(Message, frozen=True, kw_only=True, gc=False):
 
 
 class StatusChanged(Message, frozen=True, kw_only=True, gc=False):
-    """The symbol's quality or source changed, with or without a tick."""
+    """The symbol's quality, source or market changed, with or without a tick."""
 
     symbol: str
     quality: Quality
+    market: MarketState
     source: str | None
     """Who carries the price; None while nobody ever did."""
     instrument: Instrument
@@ -128,6 +129,7 @@ class SymbolState(Message, frozen=True, kw_only=True, gc=False):
     decimals: int
     default: bool
     quality: Quality
+    market: MarketState
     source: str | None
     price: Price | None
     """The latest price, with the quality it has now."""

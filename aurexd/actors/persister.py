@@ -315,7 +315,7 @@ class Persister(TrioActor):
     async def _history(self, question: GetHistory) -> tuple[PriceRow, ...]:
         """One question at a time, so that an append waits behind one at most."""
         if self._worker is None:
-            raise StoreError("storing is switched off — set storage.url")
+            raise StoreError("storing is switched off — set storage.url", permanent=True)
         with trio.move_on_after(HISTORY_S):
             async with self._reading:
                 if self._unanswered is not None:

@@ -200,18 +200,27 @@ class Source(TrioActor):
 
     async def _watch_silence(self, silence: _Silence) -> None:
         """End a connection on which nothing moves: dead lines and lost subscriptions look alive to TCP."""
-        silence_s = self._provider.traits.silence_s
-        if silence_s == math.inf:
+        traits = self._provider.traits
+        if traits.silence_s == math.inf:
             return
         while silence.error is None:
             mute_s = max(MUTE_S, 4 * self._provider.stale_after_s)
-            silent_at, mute_at = self._heard_at + silence_s, self._ticked_at + mute_s
-            if trio.current_time() >= silent_at:
-                silence.end(f"silent: nothing received for {silence_s:g} s")
-            elif trio.current_time() >= mute_at:
+            now = trio.current_time()
+            open_since = now - self._open_for_s()
+            heard_at = max(self._heard_at, open_since) if traits.rests_when_closed else self._heard_at
+            silent_at, mute_at = heard_at + traits.silence_s, max(self._ticked_at, open_since) + mute_s
+            if now >= silent_at:
+                silence.end(f"silent: nothing received for {traits.silence_s:g} s")
+            elif now >= mute_at:
                 silence.end(f"mute: connected, but no price for {mute_s:g} s")
             else:
                 await trio.sleep_until(min(silent_at, mute_at))
+
+    def _open_for_s(self) -> float:
+        """How long a market of its symbols has been open; 0 while all are closed, and nothing is to be expected."""
+        now = self.clock.now()
+        sessions = [subscription.calendar.session(now) for subscription in self.subscriptions]
+        return max((now - s.start for s in sessions if now < s.end), default=0) / SECOND_US
 
     async def _wait_to_retry(self, error: FeedError) -> None:
         if self._ticked_at - self._attempt_at >= HEALTHY_S:

@@ -72,8 +72,8 @@ type = "swissquote"
 priority = 2
 symbols = { XAUUSD = "XAU/USD" }
 
-# It goes on answering while the market is closed, with a price that stands still and a time that does not:
-# it looks live all weekend. Until aurexd has a market calendar, list it only if you can live with that.
+# One price without bid and ask, up to a minute old: for when nobody else answers. On weekends its price
+# stands still while its time moves on, so only under a symbol with the calendar "metals".
 # [[sources]]
 # name = "gold-api"
 # type = "gold-api"

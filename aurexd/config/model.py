@@ -332,8 +332,8 @@ class Symbol(Section):
     )
     calendar: Literal["metals", "always"] = Field(
         default="metals",
-        description='When the market is open: "metals" (Sunday evening to Friday evening in New York, with '
-        'a break each day) or "always". Not built yet: accepted, and the market always counts as open.',
+        description='When the market is open: "metals" (Sunday 18:00 to Friday 17:00 in New York, with a break '
+        'at 17:00 each day, and COMEX\'s holidays) or "always". Outside, its price is "closed" and nothing moves it.',
     )
     default: bool = Field(
         default=False,

@@ -54,6 +54,7 @@ def status(
     quality: Quality,
     source: str | None,
     instrument: Instrument,
+    market: data.MarketState,
     reason: str,
     since: EpochUs,
     now: EpochUs,
@@ -66,7 +67,7 @@ def status(
             quality=quality,
             source=source,
             instrument=instrument,
-            market=data.MarketState.UNKNOWN,  # until the market calendar says
+            market=market,
             reason=reason,
             since=format_time(since),
         ),

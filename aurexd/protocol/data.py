@@ -33,7 +33,6 @@ class MarketState(StrEnum):
 
     OPEN = "open"
     CLOSED = "closed"
-    UNKNOWN = "unknown"
 
 
 class AuthMode(StrEnum):

@@ -17,6 +17,7 @@ import msgspec
 import pydantic
 
 from aurexd.backoff import Backoff
+from aurexd.calendar import ALWAYS, Calendar
 from aurexd.clock import Clock
 from aurexd.market import EpochUs, Instrument
 
@@ -30,6 +31,8 @@ class Traits(msgspec.Struct, frozen=True, kw_only=True):
     """How far behind the market the provider is by its own design."""
     silence_s: float = 30.0
     """A connection on which nothing at all arrived for this long is dead; `inf` where the provider may be mute."""
+    rests_when_closed: bool = False
+    """It sends nothing at all while the market is closed, not even a heartbeat."""
     reconnect: Backoff
     """Floor: never faster than the provider allows."""
     simulated: bool = False
@@ -70,6 +73,8 @@ class Subscription(msgspec.Struct, frozen=True, kw_only=True):
     """The provider's: GOLD."""
     instrument: Instrument
     decimals: int
+    calendar: Calendar = ALWAYS
+    """When its market trades: outside, no price is to be expected."""
 
 
 class Feed(Protocol):

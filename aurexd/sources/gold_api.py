@@ -1,7 +1,7 @@
 """gold-api.com: one spot price by HTTP, refreshed about every 30 s. No account.
 
-On weekends its `updatedAt` keeps moving while the price stands still, so only the market's calendar can tell
-that its price is not live then: a moving time is no proof of freshness here.
+On weekends its `updatedAt` keeps moving while the price stands still, so only the market's calendar tells that its
+price is not live then: a moving time is no proof of freshness here.
 """
 
 from __future__ import annotations

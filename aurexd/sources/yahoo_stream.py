@@ -134,8 +134,9 @@ class YahooStream(Provider[YahooStreamSettings]):
         stale_after_s=300.0,
         # COMEX through Yahoo is about ten minutes late.
         known_delay_s=600.0,
-        # It pushes trades alone, so a closed market is mute; a new connection now and then does no harm.
+        # It pushes trades alone: in an open market this long without one is a dead line.
         silence_s=300.0,
+        rests_when_closed=True,
         # Its limits are not documented.
         reconnect=Backoff(floor_s=2.0, base_s=2.0, cap_s=300.0),
     )

@@ -8,41 +8,69 @@ import trio
 
 from aurexd.actors.aggregator import Aggregator, SymbolRules
 from aurexd.actors.messages import (
+    GetHistory,
     GetSymbol,
     GetSymbols,
     PriceChanged,
+    PriceRow,
     Recorded,
     StaleAfterChanged,
     StatusChanged,
+    SymbolState,
     TickReceived,
 )
 from aurexd.actors.trio_actor import ask, start_actor
+from aurexd.calendar import ALWAYS, METALS_CALENDAR
 from aurexd.clock import LoopClock
-from aurexd.market import SECOND_US, EpochUs, Instrument, Quality, Tick
+from aurexd.errors import StoreError
+from aurexd.market import SECOND_US, EpochUs, Instrument, Quality, Tick, parse_time
+from aurexd.protocol.data import MarketState
 from aurexd.selection import Candidate, Selection
 from tests.actors.probe import Probe
 
 START = EpochUs(1_700_000_000 * SECOND_US)
 
 
+class Archive(Probe):
+    """A persister that answers what it has stored."""
+
+    def __init__(self, messages: list[object], stored: list[PriceRow], broken: list[StoreError]) -> None:
+        super().__init__(messages)
+        self._stored = stored
+        self._broken = broken
+
+    async def on_receive(self, message: object) -> object:
+        if not isinstance(message, GetHistory):
+            return await super().on_receive(message)
+        if self._broken:
+            raise self._broken.pop()
+        rows = [row for row in self._stored if message.start <= row.receive_time < message.end]
+        return tuple(rows[-message.limit :])
+
+
 class Pipeline:
     """An aggregator of one symbol between two probes."""
 
-    def __init__(self) -> None:
-        self.clock = LoopClock(START)
+    def __init__(self, start: EpochUs) -> None:
+        self.clock = LoopClock(start)
+        self.stored: list[PriceRow] = []
+        self.broken: list[StoreError] = []
         self.hub: list[object] = []
         self.persister: list[object] = []
         self.ref: Any = None
 
-    async def tick(self, source: str, price: str) -> Tick:
+    async def tick(
+        self, source: str, price: str, *, source_time: EpochUs | None = None, simulated: bool = False
+    ) -> Tick:
         now = self.clock.now()
         tick = Tick(
             symbol="XAUUSD",
             source=source,
             instrument=Instrument.SPOT,
-            source_time=now,
+            source_time=now if source_time is None else source_time,
             receive_time=now,
             last=Decimal(price),
+            simulated=simulated,
         )
         self.ref.tell(TickReceived(tick=tick))
         await trio.testing.wait_all_tasks_blocked()
@@ -53,14 +81,36 @@ class Pipeline:
         self.hub.clear()
         return out
 
+    async def sleep_until(self, text: str) -> None:
+        """Until the wall clock says so, and what that makes happen has happened."""
+        await trio.sleep((parse_time(text) - self.clock.now()) / SECOND_US)
+        await trio.testing.wait_all_tasks_blocked()
+
+    async def state(self) -> SymbolState:
+        state = await ask(self.ref, GetSymbol(symbol="XAUUSD"))
+        assert state is not None
+        return state
+
 
 @asynccontextmanager
-async def pipeline() -> Any:
-    p = Pipeline()
+async def pipeline(
+    start: str | None = None, *, stored: tuple[PriceRow, ...] = (), broken: tuple[StoreError, ...] = ()
+) -> Any:
+    """From `start` on gold's hours count; without it the market is always open."""
+    p = Pipeline(START if start is None else parse_time(start))
+    p.stored += stored
+    p.broken += broken
     async with trio.open_nursery() as nursery:
         selection = Selection([Candidate("best", 1, 5.0), Candidate("second", 2, 5.0)], return_after_s=10.0)
-        rules = SymbolRules("XAUUSD", Instrument.SPOT, 2, default=True, selection=selection)
-        hub, persister = Probe(p.hub), Probe(p.persister)
+        rules = SymbolRules(
+            "XAUUSD",
+            Instrument.SPOT,
+            2,
+            default=True,
+            selection=selection,
+            calendar=ALWAYS if start is None else METALS_CALENDAR,
+        )
+        hub, persister = Probe(p.hub), Archive(p.persister, p.stored, p.broken)
         aggregator = Aggregator(
             [rules],
             hub=await start_actor(nursery, hub),
@@ -161,3 +211,159 @@ async def test_an_unknown_symbol_is_none(autojump_clock: object) -> None:
     async with pipeline() as p:
         assert await ask(p.ref, GetSymbol(symbol="XAGUSD")) is None
         assert [state.symbol for state in await ask(p.ref, GetSymbols())] == ["XAUUSD"]
+
+
+# --- the market ---
+
+FRIDAY_NIGHT = "2026-11-13T21:59:50Z"  # ten seconds before the weekend
+
+
+async def test_the_market_s_close_and_opening_are_pushed_without_a_tick(autojump_clock: object) -> None:
+    async with pipeline(FRIDAY_NIGHT) as p:
+        await p.tick("best", "2000")
+        for _ in range(2):
+            await trio.sleep(4)
+            await p.tick("best", "2001")
+        p.seen()
+        await p.sleep_until("2026-11-13T22:00:00.001Z")
+        (closed,) = p.seen()
+        assert (closed.quality, closed.market, closed.source) == (Quality.CLOSED, MarketState.CLOSED, "best")
+        assert closed.reason == "the market is closed until 2026-11-15T23:00:00Z"
+        assert closed.time == parse_time("2026-11-13T22:00:00Z")
+        await p.sleep_until("2026-11-15T22:59:59Z")
+        assert p.seen() == []
+        assert (await p.state()).price.quality is Quality.CLOSED
+        await p.sleep_until("2026-11-15T23:00:00.001Z")
+        (opened,) = p.seen()
+        assert (opened.quality, opened.market) == (Quality.CLOSED, MarketState.OPEN)
+        await p.tick("best", "2002")
+        live, price = p.seen()
+        assert (live.quality, price.price.quality) == (Quality.LIVE, Quality.LIVE)
+
+
+async def test_an_opening_without_a_price_is_stale_after_a_while(autojump_clock: object) -> None:
+    async with pipeline(FRIDAY_NIGHT) as p:
+        await p.tick("best", "2000")
+        await p.sleep_until("2026-11-15T23:00:04.9Z")
+        p.seen()
+        await p.sleep_until("2026-11-15T23:00:05.1Z")
+        (stale,) = p.seen()
+        assert (stale.quality, stale.market) == (Quality.STALE, MarketState.OPEN)
+
+
+async def test_a_feed_that_goes_on_answering_on_a_weekend_moves_nothing(autojump_clock: object) -> None:
+    async with pipeline(FRIDAY_NIGHT) as p:
+        await p.tick("best", "2000")
+        await p.sleep_until("2026-11-14T12:00:00Z")
+        p.seen()
+        for _ in range(10):
+            await p.tick("best", "2000")
+            await p.tick("second", "2003")
+            await trio.sleep(30)
+        assert p.seen() == []
+        assert sum(isinstance(m, Recorded) and m.price is None for m in p.persister) == 20, "but is recorded"
+
+
+async def test_the_last_minutes_of_a_delayed_source_still_count(autojump_clock: object) -> None:
+    async with pipeline(FRIDAY_NIGHT) as p:
+        await p.tick("best", "2000")
+        await p.sleep_until("2026-11-13T22:08:00Z")
+        p.seen()
+        await p.tick("best", "2005", source_time=parse_time("2026-11-13T21:58:00Z"))
+        (price,) = p.seen()
+        assert (price.price.close, price.price.quality) == (Decimal("2005.00"), Quality.CLOSED)
+
+
+async def test_a_daemon_started_on_a_weekend_shows_the_best_price_it_is_given(autojump_clock: object) -> None:
+    async with pipeline("2026-11-14T12:00:00Z") as p:
+        (status,) = p.seen()
+        assert (status.quality, status.market, status.source) == (Quality.CLOSED, MarketState.CLOSED, None)
+        await p.tick("second", "2000")
+        await p.tick("second", "2000.5")
+        await p.tick("best", "2001")
+        prices = [m.price for m in p.seen() if isinstance(m, PriceChanged)]
+        assert [(x.source, x.close, x.quality) for x in prices] == [
+            ("second", Decimal("2000.00"), Quality.CLOSED),
+            ("best", Decimal("2001.00"), Quality.CLOSED),
+        ]
+
+
+async def test_a_recording_goes_on_in_a_closed_market_but_its_price_says_so(autojump_clock: object) -> None:
+    async with pipeline("2026-11-14T12:00:00Z") as p:
+        for price in ("2000", "2001"):
+            await p.tick("best", price, source_time=EpochUs(1), simulated=True)
+        prices = [m.price for m in p.seen() if isinstance(m, PriceChanged)]
+        assert [price.quality for price in prices] == [Quality.CLOSED] * 2
+
+
+async def test_to_have_been_silent_on_a_weekend_is_no_loss(autojump_clock: object) -> None:
+    async with pipeline(FRIDAY_NIGHT) as p:
+        await p.tick("best", "2000")
+        await p.tick("second", "2000")
+        await p.sleep_until("2026-11-15T23:00:01Z")
+        await p.tick("second", "2001")
+        await p.tick("best", "2002")
+        assert (await p.state()).source == "best"
+
+
+# --- the change ---
+
+
+def row(close: float, received: str, quality: Quality = Quality.LIVE) -> PriceRow:
+    time = parse_time(received)
+    return PriceRow(
+        symbol="XAUUSD",
+        close=close,
+        bid=None,
+        ask=None,
+        source="best",
+        quality=quality,
+        source_time=time,
+        receive_time=time,
+    )
+
+
+async def changes(
+    p: Pipeline, price: str, *, simulated: bool = False
+) -> tuple[Decimal | None, Decimal | None]:
+    await p.tick("best", price, simulated=simulated)
+    *_, changed = p.seen()
+    assert isinstance(changed, PriceChanged)
+    return changed.price.change, changed.price.change_pct
+
+
+async def test_the_change_is_against_the_last_price_of_the_session_before(autojump_clock: object) -> None:
+    async with pipeline(FRIDAY_NIGHT) as p:
+        assert await changes(p, "2000") == (None, None)
+        await p.sleep_until("2026-11-15T23:00:01Z")
+        assert await changes(p, "2005.25") == (Decimal("5.25"), Decimal("0.26"))
+        assert await changes(p, "1990") == (Decimal("-10.00"), Decimal("-0.50"))
+
+
+async def test_the_close_is_known_after_a_restart(autojump_clock: object) -> None:
+    stored = row(1999.5, "2026-11-12T21:59:59Z"), row(2001.5, "2026-11-13T21:59:59Z")
+    async with pipeline("2026-11-15T23:30:00Z", stored=stored) as p:
+        assert await changes(p, "2003") == (Decimal("1.50"), Decimal("0.07"))
+    async with pipeline("2026-11-14T12:00:00Z", stored=stored) as p:  # the weekend shows Friday's change
+        assert await changes(p, "2003") == (Decimal("3.50"), Decimal("0.18"))
+
+
+async def test_a_store_in_trouble_is_asked_again(autojump_clock: object) -> None:
+    stored = (row(2001.5, "2026-11-13T21:59:59Z"),)
+    trouble = (StoreError("locked"), StoreError("locked"))
+    async with pipeline("2026-11-15T23:30:00Z", stored=stored, broken=trouble) as p:
+        assert await changes(p, "2003") == (None, None)
+        await trio.sleep(120)
+        assert await changes(p, "2003") == (Decimal("1.50"), Decimal("0.07"))
+
+
+async def test_a_price_long_before_the_end_is_no_close(autojump_clock: object) -> None:
+    async with pipeline("2026-11-15T23:30:00Z", stored=(row(2001.5, "2026-11-13T21:40:00Z"),)) as p:
+        assert await changes(p, "2003") == (None, None)
+
+
+async def test_a_real_price_is_not_held_against_a_made_up_one(autojump_clock: object) -> None:
+    stored = (row(2001.5, "2026-11-13T21:59:59Z", Quality.SIMULATED),)
+    async with pipeline("2026-11-15T23:30:00Z", stored=stored) as p:
+        assert await changes(p, "2003", simulated=True) == (Decimal("1.50"), Decimal("0.07"))
+        assert await changes(p, "2003") == (None, None)

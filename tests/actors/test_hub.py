@@ -40,7 +40,7 @@ from aurexd.drain import Drain
 from aurexd.market import SECOND_US, EpochUs, Instrument, Price, Quality
 from aurexd.protocol.codec import JSON, MSGPACK
 from aurexd.protocol.codes import CloseCode
-from aurexd.protocol.data import Position
+from aurexd.protocol.data import MarketState, Position
 from aurexd.settings import Settings
 from tests.actors.lines import SYMBOLS, FakeClient
 from tests.updates import alert
@@ -72,6 +72,7 @@ def status(quality: Quality = Quality.LIVE, symbol: str = "XAUUSD") -> StatusCha
     return StatusChanged(
         symbol=symbol,
         quality=quality,
+        market=MarketState.OPEN,
         source="alltick",
         instrument=Instrument.SPOT,
         reason="because",

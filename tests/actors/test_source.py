@@ -21,9 +21,10 @@ from aurexd.actors.messages import (
 from aurexd.actors.source import Source
 from aurexd.actors.trio_actor import ask, start_actor
 from aurexd.backoff import Backoff
+from aurexd.calendar import METALS_CALENDAR
 from aurexd.clock import LoopClock
 from aurexd.errors import FeedError
-from aurexd.market import SECOND_US, EpochUs, Instrument
+from aurexd.market import EpochUs, Instrument, parse_time
 from aurexd.sources.base import Feed, Provider, SourceSettings, Subscription, Traits
 from tests.actors.probe import Probe
 
@@ -53,6 +54,15 @@ class Silent(Scripted):
     )
 
 
+class Resting(Scripted):
+    traits = Traits(
+        stale_after_s=5.0,
+        silence_s=30.0,
+        rests_when_closed=True,
+        reconnect=Backoff(floor_s=3.0, base_s=1.0, cap_s=60.0),
+    )
+
+
 async def refuse(_feed: Feed) -> None:
     raise FeedError("connection refused")
 
@@ -77,15 +87,23 @@ async def tick_every_second(feed: Feed) -> None:
 
 
 @asynccontextmanager
-async def running(provider: Scripted) -> Any:
+async def running(provider: Scripted, start: str = "2023-11-14T12:00:00Z") -> Any:
     messages: list[object] = []
     async with trio.open_nursery() as nursery:
         probe = await start_actor(nursery, Probe(messages))
         source = Source(
             provider,
-            (Subscription(symbol="XAUUSD", code="GOLD", instrument=Instrument.SPOT, decimals=2),),
+            (
+                Subscription(
+                    symbol="XAUUSD",
+                    code="GOLD",
+                    instrument=Instrument.SPOT,
+                    decimals=2,
+                    calendar=METALS_CALENDAR,
+                ),
+            ),
             probe,
-            clock=LoopClock(EpochUs(1_700_000_000 * SECOND_US)),
+            clock=LoopClock(parse_time(start)),
             rng=random.Random(1),
         )
         ref: pykka.ActorRef[Any] = await start_actor(nursery, source)
@@ -191,6 +209,28 @@ async def test_heartbeats_without_prices_are_silence_too(autojump_clock: object)
     async with running(provider) as (ref, _):
         await trio.sleep(61)
         assert (await status_of(ref)).last_error == "mute: connected, but no price for 60 s"
+
+
+async def test_in_a_closed_market_no_price_is_missed(autojump_clock: object) -> None:
+    provider = Scripted(heartbeat_only)
+    async with running(provider, "2026-11-13T22:00:01Z") as (ref, _):
+        await trio.sleep(2 * 86_400)
+        assert len(provider.attempts) == 1
+        await trio.sleep(3599 + 59)  # until a minute after the opening, all but a second
+        assert len(provider.attempts) == 1
+        await trio.sleep(3)
+        assert (await status_of(ref)).last_error == "mute: connected, but no price for 60 s"
+
+
+async def test_a_line_that_rests_when_closed_is_not_dead_but_others_are(autojump_clock: object) -> None:
+    resting = Resting(say_nothing)
+    async with running(resting, "2026-11-14T12:00:00Z"):
+        await trio.sleep(3600)
+        assert len(resting.attempts) == 1
+    beating = Scripted(say_nothing)
+    async with running(beating, "2026-11-14T12:00:00Z") as (ref, _):
+        await trio.sleep(31)
+        assert (await status_of(ref)).last_error == "silent: nothing received for 30 s"
 
 
 async def test_a_polled_provider_is_not_expected_to_push(autojump_clock: object) -> None:

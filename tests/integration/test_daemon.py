@@ -192,7 +192,7 @@ def test_kill_9_costs_at_most_one_flush_interval(tmp_path: Path) -> None:
 
     async def feed_and_kill(standin: AllTickStandIn) -> tuple[Running, int]:
         config = (
-            '[listen]\nport = 0\n[symbols.XAUUSD]\ninstrument = "spot"\n'
+            '[listen]\nport = 0\n[symbols.XAUUSD]\ninstrument = "spot"\ncalendar = "always"\n'
             '[[sources]]\nname = "alltick"\ntype = "alltick"\n'
             f'symbols = {{ XAUUSD = "GOLD" }}\ntoken = "t"\nurl = "{standin.url}"\n'
         )
@@ -240,6 +240,7 @@ def test_a_replay_reaches_every_client_and_the_database_exactly(tmp_path: Path) 
         port = 0
         [symbols.XAUUSD]
         instrument = "spot"
+        calendar = "always"
         decimals = 3
         [[sources]]
         name = "replay"
@@ -345,6 +346,7 @@ def test_without_internet_the_sources_say_why_and_when_they_try_again(tmp_path: 
         port = 0
         [symbols.XAUUSD]
         instrument = "spot"
+        calendar = "always"
         [[sources]]
         name = "swissquote"
         type = "swissquote"

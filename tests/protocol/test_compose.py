@@ -13,7 +13,7 @@ from aurexd.market import Instrument, Price, Quality, parse_time
 from aurexd.protocol import compose
 from aurexd.protocol.codec import JSON
 from aurexd.protocol.codes import ErrorCode
-from aurexd.protocol.data import HeartbeatData, LimitsData
+from aurexd.protocol.data import HeartbeatData, LimitsData, MarketState
 from aurexd.protocol.messages import ServerMessage
 
 NOW = parse_time("2025-10-27T12:00:00.123Z")
@@ -48,6 +48,7 @@ def golden(name: str) -> str:
                 Quality.LIVE,
                 "swissquote",
                 Instrument.SPOT,
+                MarketState.OPEN,
                 "alltick: no price for 15 s; swissquote takes over",
                 since=parse_time("2025-10-27T11:58:31.400Z"),
                 now=NOW,

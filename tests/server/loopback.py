@@ -49,6 +49,7 @@ from aurexd.config.model import Config, Heartbeat, Limits, Realtime
 from aurexd.drain import Drain
 from aurexd.market import SECOND_US, EpochUs, Instrument, Price, Quality
 from aurexd.protocol import codec
+from aurexd.protocol.data import MarketState
 from aurexd.protocol.deflate import WINDOWS
 from aurexd.server.admission import Admission
 from aurexd.server.api import Api
@@ -95,6 +96,7 @@ def status_of(
     return StatusChanged(
         symbol=symbol,
         quality=quality,
+        market=MarketState.OPEN,
         source="alltick",
         instrument=Instrument.SPOT,
         reason=reason,
@@ -351,6 +353,7 @@ class Served:
                 decimals=2,
                 default=symbol == "XAUUSD",
                 quality=Quality.LIVE,
+                market=MarketState.OPEN,
                 source="alltick",
                 price=price_of(symbol=symbol) if symbol == "XAUUSD" else None,
                 status_reason="no source has delivered a price yet",
