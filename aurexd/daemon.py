@@ -12,9 +12,11 @@ import gc
 import math
 import random
 import signal
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pykka
 import structlog
 import trio
@@ -24,8 +26,10 @@ from aurexd.actors.aggregator import Aggregator, SymbolRules
 from aurexd.actors.hub import Hub
 from aurexd.actors.messages import (
     DrainSessions,
+    GetScreening,
     GetSource,
     Recorded,
+    SourceScreening,
     SourceState,
     SourceStatus,
     StaleAfterChanged,
@@ -42,8 +46,9 @@ from aurexd.config import Config, load
 from aurexd.config.check import notes
 from aurexd.config.keys import authority_of
 from aurexd.drain import Drain
-from aurexd.errors import ConfigError
+from aurexd.errors import ConfigError, InboxFullError
 from aurexd.log import configure as configure_log
+from aurexd.screening import BANDS_PCT, Screen
 from aurexd.selection import Candidate, Selection
 from aurexd.server.admission import Admission
 from aurexd.server.api import Api
@@ -264,12 +269,18 @@ class Daemon:
             for provider in self._providers
             if name in provider.settings.symbols
         ]
+        band_pct = BANDS_PCT[symbol.instrument] if symbol.max_jump_pct is None else symbol.max_jump_pct
         return SymbolRules(
             symbol=name,
             instrument=symbol.instrument,
             decimals=symbol.decimals,
             default=name in self._config.default_symbols,
             selection=Selection(candidates, return_after_s=RETURN_AFTER_S),
+            screen=Screen(
+                (candidate.source for candidate in candidates),
+                delayed=[candidate.source for candidate in candidates if candidate.known_delay_s],
+                band_pct=band_pct,
+            ),
             calendar=CALENDARS[symbol.calendar],
         )
 
@@ -344,10 +355,12 @@ class Daemon:
         """How every source is, in configuration order; one whose actor was given up is `parked`."""
         supervised = {child.name: child for child in self._sources.children()}
         statuses = []
+        screening = await self._screening()
         for provider in self._providers:
             settings = provider.settings
             try:
-                statuses.append(await ask(self._sources.address(settings.name), GetSource(), timeout_s=1.0))
+                status = await ask(self._sources.address(settings.name), GetSource(), timeout_s=1.0)
+                statuses.append(screened(status, screening.get(settings.name, SourceScreening())))
             except (pykka.ActorDeadError, trio.TooSlowError):
                 child = supervised[settings.name]
                 statuses.append(
@@ -366,6 +379,24 @@ class Daemon:
                     )
                 )
         return statuses
+
+    async def _screening(self) -> dict[str, SourceScreening]:
+        try:
+            return await ask(self._core.address("aggregator"), GetScreening(), timeout_s=1.0)
+        except (pykka.ActorDeadError, trio.TooSlowError, InboxFullError):
+            return {}  # how the sources are is worth knowing all the more
+
+
+def screened(status: SourceStatus, screening: SourceScreening) -> SourceStatus:
+    """What a source says of itself, with what the aggregator thinks of it."""
+    skew_us = screening.clock_skew_us
+    return msgspec.structs.replace(
+        status,
+        rejected=dict(Counter(status.rejected) + Counter(screening.refused)),
+        jumps=screening.jumps,
+        clock_skew_ms=None if skew_us is None else skew_us // 1000,
+        lag_ms=None if status.lag_ms is None else max(0, status.lag_ms + max(0, skew_us or 0) // 1000),
+    )
 
 
 async def run_daemon(config: Config, file: Path) -> None:

@@ -42,6 +42,8 @@ class Candidate(msgspec.Struct):
     stale_after_s: float
     known_delay_s: float = 0.0
     tick: Tick | None = None
+    lag_s: float = 0.0
+    """How old that tick was when it arrived."""
     stale_at: float = -math.inf
     """Loop time at which its price goes stale."""
     fresh_since: float = math.inf
@@ -51,10 +53,11 @@ class Candidate(msgspec.Struct):
     def is_fresh(self, now: float) -> bool:
         return now < self.stale_at
 
-    def observe(self, tick: Tick, now: float) -> None:
+    def observe(self, tick: Tick, now: float, ahead_us: int) -> None:
         was_fresh = self.is_fresh(now)
         self.tick = tick
-        if not tick.simulated and self._lag_s(tick) > self.known_delay_s + max(
+        self.lag_s = (tick.receive_time - tick.source_time + ahead_us) / SECOND_US
+        if not tick.simulated and self.lag_s > self.known_delay_s + max(
             self.stale_after_s, CLOCK_TOLERANCE_S
         ):
             self.stale_at = -math.inf
@@ -80,12 +83,7 @@ class Candidate(msgspec.Struct):
         assert self.tick is not None
         if self.tick.simulated:
             return Quality.SIMULATED
-        late = self._lag_s(self.tick) > CLOCK_TOLERANCE_S
-        return Quality.DELAYED if self.known_delay_s or late else Quality.LIVE
-
-    @staticmethod
-    def _lag_s(tick: Tick) -> float:
-        return (tick.receive_time - tick.source_time) / SECOND_US
+        return Quality.DELAYED if self.known_delay_s or self.lag_s > CLOCK_TOLERANCE_S else Quality.LIVE
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -119,6 +117,11 @@ class Selection:
         """Nobody has been fresh in an open market yet."""
         self.quality = Quality.STALE
         self.reason = NO_PRICE
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """All that serve the symbol, in configuration order."""
+        return tuple(self._candidates)
 
     @property
     def carrier(self) -> str | None:
@@ -156,14 +159,14 @@ class Selection:
         first = self._provisional and self._candidates[tick.source].tick is None
         return self._opens is None or tick.simulated or in_session or first
 
-    def observe(self, tick: Tick, now: float) -> Verdict:
-        """A source delivered `tick`, which counts (see `takes`).
+    def observe(self, tick: Tick, now: float, *, ahead_us: int = 0) -> Verdict:
+        """A source delivered `tick`, which counts (see `takes`); its clock is ahead of ours by `ahead_us`.
 
         Raises:
             KeyError: the tick's source does not serve this symbol.
 
         """
-        self._candidates[tick.source].observe(tick, now)
+        self._candidates[tick.source].observe(tick, now, ahead_us)
         return self._judge(now, tick)
 
     def allow(self, source: str, stale_after_s: float, now: float) -> None:

@@ -23,6 +23,7 @@ from aurexd.config import load
 from aurexd.config.environment import ALIASES
 from aurexd.config.model import Realtime
 from aurexd.market import Quality
+from aurexd.screening import Refusal
 from aurexd.sources import PROVIDERS, provider_class
 from aurexd.sources.alltick_wire import Verdict
 from aurexd.sources.polling import Polling
@@ -197,6 +198,7 @@ def test_every_reason_for_rejecting_what_a_provider_sent_is_explained() -> None:
     reasons = {verdict.value for verdict in Verdict} - {Verdict.DELIVER.value, Verdict.STAND_BACK.value}
     for path in [*(ROOT / "aurexd" / "sources").glob("*.py"), ROOT / "aurexd" / "actors" / "source.py"]:
         reasons |= first_arguments(path, "rejected")
+    reasons |= {refusal.value for refusal in Refusal}
     sources = OPERATIONS_MD[OPERATIONS_MD.index("What a provider sends and aurexd cannot use") :]
     assert first_cells("\n## Rejected\n" + sources, "## Rejected") == reasons
 

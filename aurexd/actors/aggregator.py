@@ -7,6 +7,7 @@ their state, wakes up when time alone changes a verdict, and tells the hub and t
 from __future__ import annotations
 
 import math
+from collections import Counter
 from decimal import Decimal
 from typing import Any
 
@@ -17,11 +18,13 @@ import trio
 
 from aurexd.actors.messages import (
     GetHistory,
+    GetScreening,
     GetSymbol,
     GetSymbols,
     Message,
     PriceChanged,
     Recorded,
+    SourceScreening,
     StaleAfterChanged,
     StatusChanged,
     SymbolState,
@@ -34,6 +37,7 @@ from aurexd.errors import InboxFullError, StoreError
 from aurexd.market import SECOND_US, EpochUs, Instrument, Price, Quality, Tick
 from aurexd.pricing import price_of, quantum
 from aurexd.protocol.data import MarketState
+from aurexd.screening import Refusal, Screen
 from aurexd.selection import Selection, Verdict
 
 log = structlog.get_logger(__name__)
@@ -56,6 +60,7 @@ class SymbolRules(msgspec.Struct, frozen=True):
     decimals: int
     default: bool
     selection: Selection
+    screen: Screen
     calendar: Calendar
 
 
@@ -111,6 +116,8 @@ class Aggregator(TrioActor):
             case GetSymbol(symbol=name):
                 known = self._symbols.get(name)
                 return known and known.state()
+            case GetScreening():
+                return self._screening()
             case GetSymbols():
                 return tuple(symbol.state() for symbol in self._symbols.values())
         return None
@@ -125,13 +132,54 @@ class Aggregator(TrioActor):
             self._earlier.set()
 
     async def _judge(self, symbol: _Symbol, tick: Tick) -> None:
-        """What a tick means: nothing, if nobody could have traded at it."""
-        selection = symbol.rules.selection
+        """What a tick means: nothing, if nobody could have traded at it, or if it is not to be believed."""
+        selection, screen = symbol.rules.selection, symbol.rules.screen
         if selection.market_is_open or selection.takes(tick, in_session=symbol.in_session(tick.source_time)):
-            verdict = selection.observe(tick, trio.current_time())
-            await self._act(symbol, verdict, tick)
+            judgement = screen.judge(tick)
+            if judgement.confirmed_after_us is not None:
+                log.info(
+                    "jump_confirmed",
+                    symbol=tick.symbol,
+                    source=tick.source,
+                    late_ms=judgement.confirmed_after_us // 1000,
+                )
+            if judgement.refused is None:
+                verdict = selection.observe(tick, trio.current_time(), ahead_us=screen.ahead_us(tick.source))
+                await self._act(symbol, verdict, tick)
+                return
+            self._say_refused(screen, tick, judgement.refused)
         else:
-            await _tell(self._persister, Recorded(tick=tick, price=None))
+            screen.count(tick.source, Refusal.MARKET_CLOSED)
+        await _tell(self._persister, Recorded(tick=tick, price=None))
+
+    @staticmethod
+    def _say_refused(screen: Screen, tick: Tick, reason: Refusal) -> None:
+        count = screen.record(tick.source).refused[reason]
+        if count & (count - 1) == 0:  # the 1st, 2nd, 4th, 8th …: a mad provider must not flood the log
+            log.warning(
+                "tick_refused",
+                symbol=tick.symbol,
+                source=tick.source,
+                reason=reason.value,
+                bid=tick.bid,
+                ask=tick.ask,
+                last=tick.last,
+                count=count,
+            )
+
+    def _screening(self) -> dict[str, SourceScreening]:
+        """What is known of each source, over all its symbols."""
+        found: dict[str, SourceScreening] = {}
+        for symbol in self._symbols.values():
+            for source in symbol.rules.selection.sources:
+                record, known = symbol.rules.screen.record(source), found.get(source, SourceScreening())
+                skews = [s for s in (known.clock_skew_us, record.clock_skew_us) if s is not None]
+                found[source] = SourceScreening(
+                    refused=dict(Counter(known.refused) + Counter(record.refused)),
+                    jumps=known.jumps + record.jumps,
+                    clock_skew_us=max(skews, default=None),
+                )
+        return found
 
     async def _follow_market(self, symbol: _Symbol) -> None:
         """The calendar's word, as of now: the market may have opened or closed, and a session may have begun."""

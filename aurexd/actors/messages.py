@@ -65,12 +65,17 @@ class SourceStatus(Message, frozen=True, kw_only=True, gc=False):
     last_tick: EpochUs | None = None
     """Receive time of the newest tick."""
     lag_ms: int | None = None
-    """Receive time less source time of the newest tick; negative when the provider's clock is ahead of ours."""
+    """How late the newest tick was: receive time less source time, and what its clock is known to be ahead of ours."""
+    clock_skew_ms: int | None = None
+    """The provider's clock less ours, by its quickest tick of the last ten minutes; None while unknown. Below 0 it may
+    also be that nothing comes quicker from there: the two cannot be told apart."""
+    jumps: int = 0
+    """Moves that were refused first and then confirmed."""
     failures: int = 0
     last_error: str | None = None
     next_attempt: EpochUs | None = None
     rejected: dict[str, int] = {}
-    """What arrived and could not be used, by reason."""
+    """What arrived and could not be used or was not believed, by reason."""
 
 
 class GetSource(Ask[SourceStatus], frozen=True, kw_only=True, gc=False):
@@ -145,6 +150,21 @@ class GetSymbol(Ask[SymbolState | None], frozen=True, kw_only=True, gc=False):
     """The same for one symbol; None when there is no such symbol."""
 
     symbol: str
+
+
+class SourceScreening(Message, frozen=True, kw_only=True, gc=False):
+    """What the aggregator thinks of a source's ticks, over all its symbols. Counts are since its own start."""
+
+    refused: dict[str, int] = {}
+    """Ticks that were not believed, by reason."""
+    jumps: int = 0
+    """Moves that were refused first and then confirmed."""
+    clock_skew_us: int | None = None
+    """The provider's clock less ours, by its quickest tick of the last ten minutes; None while unknown."""
+
+
+class GetScreening(Ask[dict[str, SourceScreening]], frozen=True, kw_only=True, gc=False):
+    """What became of the ticks of each source?"""
 
 
 # --- persister -------------------------------------------------------------------------------------------------

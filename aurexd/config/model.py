@@ -335,6 +335,14 @@ class Symbol(Section):
         description='When the market is open: "metals" (Sunday 18:00 to Friday 17:00 in New York, with a break '
         'at 17:00 each day, and COMEX\'s holidays) or "always". Outside, its price is "closed" and nothing moves it.',
     )
+    max_jump_pct: float | None = Field(
+        default=None,
+        ge=0,
+        le=100,
+        description="Percent that its price may jump within a second (within four seconds twice that, and so on) "
+        "before it must be confirmed by staying there for two seconds, or by another source. Default: by instrument, "
+        "spot and future 0.1, token 0.3, fix 1, test 0. 0 believes every price.",
+    )
     default: bool = Field(
         default=False,
         description="Whether a client that asks for nothing gets this symbol. When no symbol says true, all "

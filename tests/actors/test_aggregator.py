@@ -5,10 +5,12 @@ from decimal import Decimal
 from typing import Any
 
 import trio
+from structlog.testing import capture_logs
 
 from aurexd.actors.aggregator import Aggregator, SymbolRules
 from aurexd.actors.messages import (
     GetHistory,
+    GetScreening,
     GetSymbol,
     GetSymbols,
     PriceChanged,
@@ -25,6 +27,7 @@ from aurexd.clock import LoopClock
 from aurexd.errors import StoreError
 from aurexd.market import SECOND_US, EpochUs, Instrument, Quality, Tick, parse_time
 from aurexd.protocol.data import MarketState
+from aurexd.screening import Screen
 from aurexd.selection import Candidate, Selection
 from tests.actors.probe import Probe
 
@@ -94,7 +97,11 @@ class Pipeline:
 
 @asynccontextmanager
 async def pipeline(
-    start: str | None = None, *, stored: tuple[PriceRow, ...] = (), broken: tuple[StoreError, ...] = ()
+    start: str | None = None,
+    *,
+    stored: tuple[PriceRow, ...] = (),
+    broken: tuple[StoreError, ...] = (),
+    band_pct: float = 1.0,
 ) -> Any:
     """From `start` on gold's hours count; without it the market is always open."""
     p = Pipeline(START if start is None else parse_time(start))
@@ -108,6 +115,7 @@ async def pipeline(
             2,
             default=True,
             selection=selection,
+            screen=Screen(selection.sources, band_pct=band_pct),
             calendar=ALWAYS if start is None else METALS_CALENDAR,
         )
         hub, persister = Probe(p.hub), Archive(p.persister, p.stored, p.broken)
@@ -266,7 +274,7 @@ async def test_a_feed_that_goes_on_answering_on_a_weekend_moves_nothing(autojump
 
 async def test_the_last_minutes_of_a_delayed_source_still_count(autojump_clock: object) -> None:
     async with pipeline(FRIDAY_NIGHT) as p:
-        await p.tick("best", "2000")
+        await p.tick("best", "2000", source_time=parse_time("2026-11-13T21:49:50Z"))
         await p.sleep_until("2026-11-13T22:08:00Z")
         p.seen()
         await p.tick("best", "2005", source_time=parse_time("2026-11-13T21:58:00Z"))
@@ -366,4 +374,62 @@ async def test_a_real_price_is_not_held_against_a_made_up_one(autojump_clock: ob
     stored = (row(2001.5, "2026-11-13T21:59:59Z", Quality.SIMULATED),)
     async with pipeline("2026-11-15T23:30:00Z", stored=stored) as p:
         assert await changes(p, "2003", simulated=True) == (Decimal("1.50"), Decimal("0.07"))
-        assert await changes(p, "2003") == (None, None)
+        assert await changes(p, "2003.50") == (None, None)
+
+
+# --- what is not believed ---
+
+
+async def test_a_bad_tick_is_recorded_but_moves_no_price_and_keeps_nobody_fresh(
+    autojump_clock: object,
+) -> None:
+    async with pipeline() as p:
+        for _ in range(10):
+            await p.tick("best", "2000")
+            await trio.sleep(1)
+        p.seen()
+        for _ in range(6):
+            await trio.sleep(1)
+            bad = await p.tick("best", "20")
+        (stale,) = p.seen()
+        assert isinstance(stale, StatusChanged)
+        assert stale.quality is Quality.STALE
+        assert p.persister[-1] == Recorded(tick=bad, price=None)
+        screening = await ask(p.ref, GetScreening())
+        assert screening["best"].refused == {"wrong_scale": 6}
+        assert screening["second"].refused == {}
+
+
+async def test_what_comes_while_the_market_is_closed_is_counted(autojump_clock: object) -> None:
+    async with pipeline("2026-11-14T12:00:00Z") as p:
+        for price in ("2000", "2001", "2002"):
+            await p.tick("best", price)
+        assert (await ask(p.ref, GetScreening()))["best"].refused == {"market_closed": 2}
+
+
+async def test_a_jump_passes_and_is_told_in_the_log(autojump_clock: object) -> None:
+    async with pipeline() as p:
+        await p.tick("best", "2000")
+        p.seen()
+        with capture_logs() as logs:
+            for _ in range(4):
+                await trio.sleep(1)
+                await p.tick("best", "1900")
+        assert [m.price.close for m in p.seen()] == [Decimal("1900.00")] * 2
+        assert [entry["late_ms"] for entry in logs if entry["event"] == "jump_confirmed"] == [2000]
+        assert (await ask(p.ref, GetScreening()))["best"].jumps == 1
+
+
+async def test_the_age_of_a_price_is_told_by_what_its_clock_is_ahead(autojump_clock: object) -> None:
+    """A frozen feed whose clock is ten minutes ahead would seem fresh for ten minutes more."""
+    async with pipeline() as p:
+        for _ in range(20):
+            ahead = EpochUs(p.clock.now() + 600 * SECOND_US)
+            await p.tick("best", "2000", source_time=ahead)
+            await trio.sleep(1)
+        assert (await ask(p.ref, GetScreening()))["best"].clock_skew_us == 600 * SECOND_US
+        assert (await p.state()).quality is Quality.LIVE
+        for n in range(80):  # its time stands still from now on, but for a microsecond
+            await p.tick("best", "2000", source_time=EpochUs(ahead + n + 1))
+            await trio.sleep(1)
+        assert (await p.state()).quality is Quality.STALE

@@ -50,7 +50,7 @@ TCP_ESTABLISHED = 1
 
 START = EpochUs(1_760_000_000 * SECOND_US)
 PRIORITY = {"first": 1, "second": 2, "third": 3}
-FIRST_PRICE = {"first": 100_000, "second": 200_000, "third": 300_000}
+FIRST_PRICE = {"first": 200_000, "second": 200_100, "third": 200_200}
 MODES: dict[str, Mode] = {"stalled": "stalled", "garbling": "garbling", "frozen": "frozen"}
 HTTP_FAULTS: list[Answer | Fault | None] = [
     Answer(b"oops", 500),

@@ -267,6 +267,8 @@ async def test_sources_say_how_they_are_and_symbols_who_carries_them() -> None:
             "ticks": 0,
             "last_tick": None,
             "lag_ms": None,
+            "clock_skew_ms": None,
+            "jumps": 0,
             "failures": 3,
             "last_error": "connection refused",
             "next_attempt": "2025-10-27T12:00:05Z",
