@@ -195,3 +195,61 @@ def test_the_price_always_comes_from_a_fresh_source_while_there_is_one(
         assert s.carrier in fresh
         proven = [n for n in fresh if now - fresh_since[n] >= RETURN_AFTER_S]
         assert all(priority_of[s.carrier] <= priority_of[n] for n in proven)
+
+
+# --- the market ---
+
+OPENS = EpochUs(10**15)
+
+
+def test_a_closed_market_keeps_its_carrier_and_says_closed() -> None:
+    s = best_and_second()
+    s.observe(tick("best"), 0.0)
+    assert s.set_market(OPENS, 1.0).changed
+    assert (s.quality, s.carrier) == (Quality.CLOSED, "best")
+    assert s.next_change(1.0) == math.inf
+    assert not s.takes(tick("second", 2.0), in_session=False)
+    assert s.takes(tick("second", 2.0), in_session=True)
+    assert s.observe(tick("second", 2.0), 2.0).publish is None, "a late price of another source"
+    late = tick("best", 3.0)
+    assert s.observe(late, 3.0).publish is late
+    assert s.quality is Quality.CLOSED
+
+
+def test_the_first_price_of_a_session_is_awaited_for_as_long_as_the_carrier_may_take() -> None:
+    s = selection(Candidate("late", 1, 5.0, known_delay_s=600.0))
+    s.observe(tick("late", lag_s=600), 0.0)
+    s.set_market(OPENS, 10.0)
+    s.set_market(None, 3600.0)
+    assert (s.quality, s.reason) == (Quality.CLOSED, "the market has opened; its first price is awaited")
+    assert s.next_change(3600.0) == 3600.0 + 605.0
+    assert s.elapse(4205.0).changed
+    assert s.quality is Quality.STALE
+
+
+market_events = st.lists(
+    st.tuples(st.floats(0.01, 8.0), st.sampled_from([*NAMES, "open", "close", None])), max_size=80
+)
+
+
+@given(market_events)
+def test_the_quality_is_closed_in_a_closed_market_and_stale_only_in_an_open_one(
+    schedule: list[tuple[float, str | None]],
+) -> None:
+    s = selection(*(Candidate(name, 1, 5.0) for name in NAMES))
+    now, is_open, opened = 0.0, True, -math.inf
+    for gap, event in schedule:
+        now += gap
+        if event in {"open", "close"}:
+            changes = is_open is not (event == "open")
+            opened = now if changes and event == "open" else opened
+            is_open = event == "open"
+            assert s.set_market(None if is_open else OPENS, now).changed is changes
+        elif event is not None and s.takes(tick(event, now), in_session=False):
+            s.observe(tick(event, now), now)
+        s.elapse(now)
+        assert s.next_change(now) > now
+        if not is_open:
+            assert s.quality is Quality.CLOSED
+        elif s.quality is Quality.CLOSED:
+            assert now < opened + 5.0
