@@ -15,11 +15,17 @@ NOW = EpochUs(1_761_566_400_000_000)
 GOLDEN_ALERT = Path(__file__).parent / "protocol" / "golden" / "alert.json"
 
 
-def price_update(count: int, symbol: str = "XAUUSD") -> PriceUpdate:
-    """The price of the `count`th update is `count` and a half."""
-    price = Price(
+def price_at(
+    close: str = "2706.93",
+    *,
+    symbol: str = "XAUUSD",
+    source_time: EpochUs = NOW,
+    receive_time: EpochUs | None = None,
+) -> Price:
+    """A published price; without a `receive_time` it came at once."""
+    return Price(
         symbol=symbol,
-        close=Decimal(f"{count}.50"),
+        close=Decimal(close),
         bid=None,
         ask=None,
         change=None,
@@ -27,10 +33,14 @@ def price_update(count: int, symbol: str = "XAUUSD") -> PriceUpdate:
         source="alltick",
         instrument=Instrument.SPOT,
         quality=Quality.LIVE,
-        source_time=NOW,
-        receive_time=NOW,
+        source_time=source_time,
+        receive_time=source_time if receive_time is None else receive_time,
     )
-    return compose.price_update(price, NOW, count)
+
+
+def price_update(count: int, symbol: str = "XAUUSD") -> PriceUpdate:
+    """The price of the `count`th update is `count` and a half."""
+    return compose.price_update(price_at(f"{count}.50", symbol=symbol), NOW, count)
 
 
 def alert(count: int, alert_id: str | None = None) -> Alert:
