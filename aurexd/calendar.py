@@ -59,6 +59,11 @@ class Calendar(abc.ABC):
         """Whether the market trades at `time`."""
         return time < self.session(time).end
 
+    def day(self, time: EpochUs) -> tuple[EpochUs, EpochUs]:
+        """What `time` counts to where nothing may be left out: a session and the break after it."""
+        session = self.session(time)
+        return session.start, self.following(session).start
+
     def next_change(self, time: EpochUs) -> EpochUs:
         """When the next session begins or the present one ends, whichever is first; later than `time`."""
         session = self.session(time)

@@ -1,7 +1,7 @@
 """The map in code: what the daemon is made of, in which order it starts, and how it stops.
 
-What others lean on starts first: store, persister, hub, aggregator, sources, and then the port. It stops the other
-way round along the data's way, so that each stage drains into the next and nothing in flight is lost.
+What others lean on starts first: store, persister, hub, candles, aggregator, sources, and then the port. It stops
+the other way round along the data's way, so that each stage drains into the next and nothing in flight is lost.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import trio
 
 from aurexd import __version__
 from aurexd.actors.aggregator import Aggregator, SymbolRules
+from aurexd.actors.candles import CandleRules, Candles
 from aurexd.actors.hub import Hub
 from aurexd.actors.messages import (
     DrainSessions,
@@ -212,11 +213,21 @@ class Daemon:
                     ),
                 ),
                 ChildSpec(
+                    "candles",
+                    lambda: Candles(
+                        [self._candle_rules(name) for name in config.symbols],
+                        hub=core.address("hub"),
+                        persister=self._storage.address("persister"),
+                        clock=clock,
+                    ),
+                ),
+                ChildSpec(
                     "aggregator",
                     lambda: Aggregator(
                         [self._symbol_rules(name) for name in config.symbols],
                         hub=core.address("hub"),
                         persister=self._storage.address("persister"),
+                        candles=core.address("candles"),
                         clock=clock,
                     ),
                 ),
@@ -241,11 +252,19 @@ class Daemon:
                 backlog,
                 flush_interval_s=storage.flush_interval_s,
                 retention_days=storage.retention_days,
+                candle_days=storage.candle_days,
                 clock=self._clock,
                 rng=self._rng,
             )
 
-        store = ChildSpec("store", lambda: StoreWorker(storage.url), shutdown_s=STORE_STOP_S)
+        store = ChildSpec(
+            "store",
+            lambda: StoreWorker(
+                storage.url,
+                {name: CALENDARS[symbol.calendar].day for name, symbol in self._config.symbols.items()},
+            ),
+            shutdown_s=STORE_STOP_S,
+        )
         supervisor = Supervisor(
             "storage",
             [*([store] if storage.url else []), ChildSpec("persister", persister, shutdown_s=STORE_STOP_S)],
@@ -256,6 +275,10 @@ class Daemon:
             rng=self._rng,
         )
         return supervisor
+
+    def _candle_rules(self, name: str) -> CandleRules:
+        symbol = self._config.symbols[name]
+        return CandleRules(name, symbol.instrument, symbol.decimals, CALENDARS[symbol.calendar].day)
 
     def _symbol_rules(self, name: str) -> SymbolRules:
         symbol = self._config.symbols[name]

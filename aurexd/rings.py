@@ -84,13 +84,22 @@ class Rings:
 
     def publish(self, channel: str, message: Callable[[int], ChannelMessage]) -> Update:
         """The channel's next update; `message` makes it from its `update_count`."""
-        ring = self._rings.get(channel)
-        if ring is None:
-            ring = self._rings[channel] = Ring(self._size)
+        ring = self.open(channel)
         self.seq += 1
         update = Update(channel, message(ring.count + 1), self.epoch, self.seq)
         ring.append(update)
         return update
+
+    def is_open(self, channel: str) -> bool:
+        """Whether the channel has a ring."""
+        return channel in self._rings
+
+    def open(self, channel: str) -> Ring:
+        """The channel's ring, made if there is none."""
+        ring = self._rings.get(channel)
+        if ring is None:
+            ring = self._rings[channel] = Ring(self._size)
+        return ring
 
     def counts(self) -> dict[str, int]:
         """Channel → its `update_count`."""

@@ -1,4 +1,4 @@
-"""The database: schema, migrations, append, history, retention. Synchronous, and owned by one thread.
+"""The database: schema, migrations, append, candles, history, retention. Synchronous, and owned by one thread.
 
 SQLite through sqlite-utils. When to write and what to do when that fails is decided in
 `actors/persister.py`; here every failure of the database becomes a `StoreError` that says what to do
@@ -11,14 +11,17 @@ import contextlib
 import errno
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import sqlite_utils
 from sqlite_utils.migrations import Migrations
 
-from aurexd.actors.messages import PriceRow, Recorded
+from aurexd.actors.messages import CandlePage, CandleRow, PriceRow, Recorded
+from aurexd.candles import INTERVALS, LATE_S, Book, Candle, Days, KeptBook, Progress, time_of, utc_day
 from aurexd.errors import StoreError
 from aurexd.market import EpochUs, Quality
 
@@ -73,6 +76,32 @@ def m003_handover(db: sqlite_utils.Database) -> None:
     db.execute("CREATE TABLE handover (id INTEGER PRIMARY KEY CHECK (id = 1), content BLOB NOT NULL) STRICT")
 
 
+@schema()
+def m004_candles(db: sqlite_utils.Database) -> None:
+    # Written in the transaction of the prices they are made of. A candle is found by its place, and those of a
+    # range lie side by side.
+    db.execute(
+        """
+        CREATE TABLE candles (
+            symbol TEXT NOT NULL, interval TEXT NOT NULL,
+            start INTEGER NOT NULL, "end" INTEGER NOT NULL,
+            open REAL NOT NULL, high REAL NOT NULL, low REAL NOT NULL, close REAL NOT NULL,
+            open_time INTEGER NOT NULL, close_time INTEGER NOT NULL,
+            ticks INTEGER NOT NULL, revision INTEGER NOT NULL,
+            PRIMARY KEY (symbol, interval, start)
+        ) STRICT, WITHOUT ROWID
+        """
+    )
+    db.execute(
+        """
+        CREATE TABLE candle_progress (
+            symbol TEXT PRIMARY KEY,
+            newest INTEGER NOT NULL, received INTEGER NOT NULL, settled INTEGER NOT NULL
+        ) STRICT, WITHOUT ROWID
+        """
+    )
+
+
 # sqlite-utils' insert_all takes a dict a row and builds a statement per chunk: measured at 24 µs for a tick
 # and its price, against 11 µs for these two.
 _INSERT_TICK = (
@@ -88,6 +117,34 @@ _HISTORY = (
     "SELECT symbol, close, bid, ask, source, quality, source_time, receive_time FROM prices"
     " WHERE symbol = ? AND receive_time >= ? AND receive_time < ? ORDER BY receive_time DESC, id DESC LIMIT ?"
 )
+CANDLES_AT_ONCE = 50
+"""Rows of one statement: each statement gives the interpreter away and waits to have it back."""
+
+
+def _insert_candles(count: int) -> str:
+    rows = ", ".join(["(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"] * count)
+    columns = 'symbol, interval, start, "end", open, high, low, close, open_time, close_time, ticks, revision'
+    return f"INSERT OR REPLACE INTO candles ({columns}) VALUES {rows}"  # noqa: S608 — nothing of it comes from outside
+
+
+_INSERT_CANDLE, _INSERT_CANDLES = _insert_candles(1), _insert_candles(CANDLES_AT_ONCE)
+_INSERT_PROGRESS = (
+    "INSERT OR REPLACE INTO candle_progress (symbol, newest, received, settled) VALUES (?, ?, ?, ?)"
+)
+_CANDLES = (
+    'SELECT start, "end", open, high, low, close, ticks, revision FROM candles'
+    " WHERE symbol = ? AND interval = ? AND start >= ? AND start < ? ORDER BY start DESC LIMIT ?"
+)
+_RECENT_CANDLES = (
+    'SELECT interval, start, "end", open, high, low, close, open_time, close_time, ticks, revision FROM candles'
+    " WHERE symbol = ? AND interval = ? ORDER BY start DESC LIMIT ?"
+)
+_PRICES = (
+    "SELECT min(source_time, receive_time), receive_time, close FROM prices WHERE symbol = ? ORDER BY id"
+)
+
+RECENT_CANDLES = LATE_S + 2
+"""More than a late price may change of any interval: the shortest is a second."""
 
 
 class Store:
@@ -97,8 +154,11 @@ class Store:
     where it meets it, and a killed process or a lost power supply does none.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, days: Mapping[str, Days] | None = None) -> None:
         """Open or create the database, in a directory that is made if its own parent exists.
+
+        `days`: what each symbol's market calls a day; by default UTC's. Prices of these symbols that were stored
+        when there were no candles yet are made candles of now.
 
         Raises:
             StoreError: it cannot be opened, or belongs to a newer aurexd.
@@ -118,12 +178,15 @@ class Store:
                 connection.execute("PRAGMA synchronous = NORMAL")
                 self._db = sqlite_utils.Database(connection)
                 self._migrate()
+                self._days = days or {}
+                self._books: dict[str, Book[float]] = {}
+                self._make_missing_candles()
             except BaseException:
                 connection.close()
                 raise
 
     def append(self, records: Sequence[Recorded]) -> None:
-        """Store a batch: all of it, or, when that fails, nothing.
+        """Store a batch with the candles that follow from it: all of it, or, when that fails, nothing.
 
         Raises:
             StoreError: the disk is full, the database is locked, …
@@ -160,9 +223,16 @@ class Store:
             for record in records
             if (price := record.price) is not None
         ]
-        with self._translated(), self._db.atomic():
+        with self._translated(), self._books_undone_on_error(), self._db.atomic():
             self._db.conn.executemany(_INSERT_TICK, ticks)
             self._db.conn.executemany(_INSERT_PRICE, prices)
+            touched = set()
+            for record in records:
+                if (price := record.price) is not None:
+                    touched.add(price.symbol)
+                    self._book(price.symbol).add(time_of(price), price.receive_time, float(price.close))
+            for symbol in touched:
+                self._write_candles(symbol)
 
     def history(self, symbol: str, start: EpochUs, end: EpochUs, limit: int) -> tuple[PriceRow, ...]:
         """The newest `limit` prices with `start <= receive_time < end`, oldest first.
@@ -187,6 +257,51 @@ class Store:
             for name, close, bid, ask, source, quality, source_time, receive_time in reversed(rows)
         )
 
+    def candles(
+        self, symbol: str, interval: str, start: EpochUs, end: EpochUs, limit: int, now: EpochUs
+    ) -> CandlePage:
+        """The newest `limit` candles with `start <= their start < end`, oldest first; which are final as of `now`.
+
+        Raises:
+            StoreError: the database cannot be read.
+
+        """
+        with self._translated():
+            # One more than is wanted tells whether there are more.
+            rows = self._db.conn.execute(_CANDLES, (symbol, interval, start, end, limit + 1)).fetchall()
+            progress = self._progress(symbol)
+        settled = progress.settled_at(now) if progress else 0
+        return CandlePage(
+            candles=tuple(
+                CandleRow(
+                    start=start,
+                    end=end,
+                    open=open_,
+                    high=high,
+                    low=low,
+                    close=close,
+                    ticks=ticks,
+                    final=end <= settled,
+                    revision=revision,
+                )
+                for start, end, open_, high, low, close, ticks, revision in reversed(rows[:limit])
+            ),
+            older=len(rows) > limit,
+            closed_before=progress.closed_before if progress else None,
+        )
+
+    def books(self) -> dict[str, KeptBook[float]]:
+        """What each symbol's book of candles goes on from.
+
+        Raises:
+            StoreError: the database cannot be read.
+
+        """
+        with self._translated():
+            symbols = self._db.conn.execute("SELECT symbol FROM candle_progress").fetchall()
+            kept = {symbol: self._kept_book(symbol) for (symbol,) in symbols}
+        return {symbol: book for symbol, book in kept.items() if book is not None}
+
     def keep_handover(self, content: bytes) -> None:
         """Keep what this run of the daemon leaves to the next.
 
@@ -210,7 +325,7 @@ class Store:
         return row[0] if row else None
 
     def delete_before(self, receive_time: EpochUs) -> int:
-        """Delete one pass of what was received before then; returns the rows deleted, 0 when none are left.
+        """Delete one pass of ticks and prices received before then; the rows deleted, 0 when none are left.
 
         Raises:
             StoreError: the database cannot be written.
@@ -227,9 +342,110 @@ class Store:
                 deleted += cursor.rowcount
         return deleted
 
+    def delete_candles(self, ages_us: Mapping[str, int]) -> int:
+        """Delete one pass of candles that are older than their interval's age; the rows deleted, 0 when none are left.
+
+        `ages_us`: interval → microseconds, counted back from the symbol's newest price.
+
+        Raises:
+            StoreError: the database cannot be written.
+
+        """
+        deleted = 0
+        with self._translated(), self._db.atomic():
+            for symbol, newest in self._db.conn.execute(
+                "SELECT symbol, newest FROM candle_progress"
+            ).fetchall():
+                for interval, age in ages_us.items():
+                    cursor = self._db.conn.execute(
+                        "DELETE FROM candles WHERE symbol = ?1 AND interval = ?2 AND start IN (SELECT start"
+                        ' FROM candles WHERE symbol = ?1 AND interval = ?2 AND start < ?3 AND "end" <= ?3'
+                        " ORDER BY start LIMIT ?4)",
+                        (symbol, interval, newest - age, DELETE_ROWS),
+                    )
+                    deleted += cursor.rowcount
+        return deleted
+
     def close(self) -> None:
         """Close; unless somebody else reads it, SQLite folds its write-ahead log into the file."""
         self._db.close()
+
+    # --- candles ---
+
+    def _book(self, symbol: str) -> Book[float]:
+        book = self._books.get(symbol)
+        if book is None:
+            days = self._days.get(symbol, utc_day)
+            book = self._books[symbol] = Book(days, self._kept_book(symbol))
+        return book
+
+    def _kept_book(self, symbol: str) -> KeptBook[float] | None:
+        progress = self._progress(symbol)
+        if progress is None:
+            return None
+        candles: list[Candle[float]] = []
+        for interval in INTERVALS:
+            rows = self._db.conn.execute(_RECENT_CANDLES, (symbol, interval, RECENT_CANDLES)).fetchall()
+            newest_first = [_candle(row) for row in rows]
+            candles += [c for c in reversed(newest_first) if c.end > progress.closed_before]
+        return KeptBook(progress=progress, candles=tuple(candles))
+
+    def _progress(self, symbol: str) -> Progress | None:
+        row = self._db.conn.execute(
+            "SELECT newest, received, settled FROM candle_progress WHERE symbol = ?", (symbol,)
+        ).fetchone()
+        return row and Progress(newest=row[0], received=row[1], settled=row[2])
+
+    def _write_candles(self, symbol: str) -> None:
+        """What changed in a symbol's book, and how far it has come."""
+        book = self._book(symbol)
+        rows = [
+            (
+                symbol,
+                candle.interval,
+                candle.start,
+                candle.end,
+                candle.open,
+                candle.high,
+                candle.low,
+                candle.close,
+                candle.open_time,
+                candle.close_time,
+                candle.ticks,
+                candle.revision,
+            )
+            for candle in book.take_changes()
+        ]
+        whole = len(rows) - len(rows) % CANDLES_AT_ONCE
+        for start in range(0, whole, CANDLES_AT_ONCE):
+            chunk = rows[start : start + CANDLES_AT_ONCE]
+            self._db.conn.execute(_INSERT_CANDLES, tuple(chain.from_iterable(chunk)))
+        self._db.conn.executemany(_INSERT_CANDLE, rows[whole:])
+        if book.progress is not None:
+            progress = (book.progress.newest, book.progress.received, book.progress.settled)
+            self._db.conn.execute(_INSERT_PROGRESS, (symbol, *progress))
+
+    def _make_missing_candles(self) -> None:
+        """Those of a database that an aurexd without candles has written: once, some 10 s for a million prices."""
+        for symbol in self._days:
+            if self._progress(symbol) is None:
+                with self._books_undone_on_error(), self._db.atomic():
+                    prices: Iterable[tuple[EpochUs, EpochUs, float]]
+                    prices = self._db.conn.execute(_PRICES, (symbol,))
+                    for time, received, close in prices:
+                        self._book(symbol).add(time, received, close)
+                    self._write_candles(symbol)
+
+    @contextlib.contextmanager
+    def _books_undone_on_error(self) -> Iterator[None]:
+        """What was not committed is not in the books, either."""
+        try:
+            yield
+        except BaseException:
+            self._books.clear()
+            raise
+
+    # --- the file ---
 
     def _create_file(self) -> None:
         directory = self.path.parent
@@ -320,6 +536,24 @@ class Store:
 
     def _full(self) -> StoreError:
         return StoreError(f"the disk with {self.path} is full — free some space")
+
+
+def _candle(row: tuple[Any, ...]) -> Candle[float]:
+    """From a row of `_RECENT_CANDLES`."""
+    interval, start, end, open_, high, low, close, open_time, close_time, ticks, revision = row
+    return Candle(
+        interval=interval,
+        start=start,
+        end=end,
+        open=open_,
+        high=high,
+        low=low,
+        close=close,
+        open_time=open_time,
+        close_time=close_time,
+        ticks=ticks,
+        revision=revision,
+    )
 
 
 def _real(price: Decimal | None) -> float | None:

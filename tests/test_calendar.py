@@ -99,3 +99,14 @@ def test_rule_and_table_are_what_pandas_market_calendars_says_for_every_session_
 @pytest.mark.slow
 def test_the_table_is_the_one_that_the_tool_writes() -> None:
     assert Path(holidays.__file__).read_text() == generate()
+
+
+@pytest.mark.parametrize("calendar", CALENDARS.values())
+@given(time=times)
+def test_every_time_belongs_to_one_day_and_no_day_is_longer_than_a_holiday_weekend(
+    calendar: Calendar, time: EpochUs
+) -> None:
+    start, end = calendar.day(time)
+    assert start <= time < end
+    assert calendar.day(end)[0] == end
+    assert end - start <= 4 * 86_400 * SECOND_US

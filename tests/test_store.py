@@ -13,15 +13,19 @@ from contextlib import closing, contextmanager
 from decimal import Decimal
 from pathlib import Path
 
+import msgspec
 import pytest
 import sqlite_utils
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from aurexd.actors.messages import PriceRow, Recorded
+from aurexd.actors.messages import CandlePage, PriceRow, Recorded
+from aurexd.candles import LATE_S
 from aurexd.errors import StoreError
-from aurexd.market import EpochUs, Instrument, Price, Quality, Tick
-from aurexd.store import DELETE_ROWS, Store, schema
+from aurexd.market import SECOND_US, EpochUs, Instrument, Price, Quality, Tick
+from aurexd.store import CANDLES_AT_ONCE, DELETE_ROWS, Store, schema
+from tests.test_candles import Observed, at, evening_day, naive, streams
+from tests.updates import price_at
 
 ROOT = Path(__file__).parent.parent
 
@@ -107,6 +111,7 @@ ticks = st.builds(
     last=st.none() | prices,
     simulated=st.booleans(),
 )
+moments = st.integers(0, 4_102_444_800_000_000).map(EpochUs)
 published = st.builds(
     Price,
     symbol=symbols,
@@ -118,8 +123,8 @@ published = st.builds(
     source=st.just("alltick"),
     instrument=instruments,
     quality=st.sampled_from(Quality),
-    source_time=times,
-    receive_time=times,
+    source_time=moments,
+    receive_time=moments,
 )
 records = st.builds(Recorded, tick=st.none() | ticks, price=st.none() | published)
 
@@ -442,3 +447,128 @@ def test_a_handover_is_taken_once(url: str) -> None:
     with closing(Store(url)) as store:
         assert store.take_handover() == b"two"
         assert store.take_handover() is None
+
+
+# --- candles ---
+
+
+def priced(observed: Observed) -> Recorded:
+    price = price_at(
+        str(observed.price), source_time=observed.time, receive_time=max(observed.time, observed.received)
+    )
+    return Recorded(tick=None, price=price)
+
+
+def stored_candles(url: str, symbol: str = "XAUUSD") -> dict[tuple[object, object], tuple[object, ...]]:
+    columns = 'interval, start, "end", open, high, low, close, ticks, revision'
+    found = rows(url, f"SELECT {columns} FROM candles WHERE symbol = '{symbol}'")  # noqa: S608
+    return {
+        (interval, start): (end, *(written(price) for price in prices), ticks, revision)
+        for interval, start, end, *prices, ticks, revision in found
+    }
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=15, deadline=None)
+@given(streams(), st.data())
+def test_the_candles_are_the_fold_of_the_prices_however_they_are_batched_and_restarted(
+    tmp_path: Path, prices: list[Observed], data: st.DataObject
+) -> None:
+    url = f"sqlite:///{tmp_path}/{os.urandom(6).hex()}.db"
+    days = {"XAUUSD": evening_day}
+    store, done = Store(url, days), 0
+    while done < len(prices):
+        size = data.draw(st.integers(1, 20))
+        store.append([priced(each) for each in prices[done : done + size]])
+        done += size
+        if data.draw(st.booleans()):
+            store.close()
+            store = Store(url, days)
+    store.close()
+    assert stored_candles(url) == naive(prices, evening_day)
+
+
+def minutes(count: int, *, first: int = 0) -> list[Recorded]:
+    """A price a minute: each is a candle of a minute and of a second."""
+    return [
+        priced(Observed(at(60 * n), at(60 * n), Decimal(2000 + n % 7))) for n in range(first, first + count)
+    ]
+
+
+def test_a_batch_that_fails_leaves_the_candles_as_they_were(url: str) -> None:
+    with closing(Store(url)) as store:
+        store.append(minutes(3))
+        before = stored_candles(url)
+        bad = record()
+        with pytest.raises(OverflowError):
+            store.append([*minutes(3, first=3), Recorded(tick=None, price=replace(bad.price, 2**63))])
+        assert stored_candles(url) == before
+        store.append(minutes(3, first=3))
+    assert len([key for key in stored_candles(url) if key[0] == "1m"]) == 6
+
+
+def replace(price: Price | None, receive_time: int) -> Price:
+    assert price is not None
+    return msgspec.structs.replace(price, receive_time=EpochUs(receive_time))
+
+
+def test_many_candles_of_one_batch_are_all_written(url: str) -> None:
+    count = CANDLES_AT_ONCE * 2 + 7
+    with closing(Store(url)) as store:
+        store.append(minutes(count))
+        page = read(store, limit=count)
+    assert [candle.start for candle in page.candles] == [at(60 * n) for n in range(count)]
+
+
+def read(
+    store: Store, *, interval: str = "1m", end: EpochUs = LAST, limit: int = 1000, now: EpochUs = FIRST
+) -> CandlePage:
+    return store.candles("XAUUSD", interval, EpochUs(0), end, limit, now)
+
+
+def test_a_page_is_the_newest_of_the_range_oldest_first_and_says_whether_there_are_more(url: str) -> None:
+    with closing(Store(url)) as store:
+        store.append(minutes(10))
+        page = read(store, end=at(300), limit=3)
+        assert [candle.start for candle in page.candles] == [at(120), at(180), at(240)]
+        assert page.older
+        assert not read(store, end=at(300), limit=5).older
+        assert [c.final for c in read(store).candles] == [True] * 9 + [False]
+        assert [c.final for c in read(store, now=at(3600)).candles] == [True] * 10
+        assert page.closed_before == at(540 - LATE_S)
+        assert store.candles("GC", "1m", FIRST, LAST, 5, FIRST) == CandlePage(
+            candles=(), older=False, closed_before=None
+        )
+
+
+def test_a_database_without_candles_gets_those_of_its_prices(url: str) -> None:
+    with closing(Store(url)) as store:
+        store.append(minutes(100))
+    made = stored_candles(url)
+    with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as database, database:
+        database.execute("DELETE FROM candles")
+        database.execute("DELETE FROM candle_progress")
+    Store(url, {"XAUUSD": evening_day}).close()
+    Store(url, {"XAUUSD": evening_day}).close()
+    anew = stored_candles(url)
+    assert {k: v for k, v in anew.items() if k[0] != "1d"} == {k: v for k, v in made.items() if k[0] != "1d"}
+    assert [key for key in anew if key[0] == "1d"] == [("1d", at(-2 * 3600))]
+
+
+def test_candles_are_deleted_by_the_age_of_their_interval_before_the_newest_price(url: str) -> None:
+    hour = 3600 * SECOND_US
+    with closing(Store(url)) as store:
+        store.append(minutes(180))
+        assert store.delete_candles({"1m": hour}) == 119
+        assert store.delete_candles({"1m": hour}) == 0
+        assert read(store).candles[0].start == at(119 * 60)
+        assert len(read(store, interval="1h").candles) == 3
+        assert len(read(store, interval="1s").candles) == 180
+
+
+def test_the_book_that_is_kept_goes_on_where_it_was(url: str) -> None:
+    with closing(Store(url)) as store:
+        store.append(minutes(3))
+        (kept,) = store.books().values()
+        assert (kept.progress.newest, kept.progress.received) == (at(120), at(120))
+        ticks = {candle.interval: candle.ticks for candle in kept.candles}
+        assert list(ticks.values()) == [1, 1, 3, 3, 3, 3, 3]

@@ -1,7 +1,7 @@
 """Decides what each symbol costs now and how far that can be trusted, from the ticks of all its sources.
 
 The rules are `selection.py`'s (who carries the price) and `pricing.py`'s (what a tick amounts to); this actor owns
-their state, wakes up when time alone changes a verdict, and tells the hub and the persister.
+their state, wakes up when time alone changes a verdict, and tells the hub, the persister and the candles.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class TimePassed(Message, frozen=True, kw_only=True, gc=False):
 
 
 class Aggregator(TrioActor):
-    """Ticks in; `PriceChanged` and `StatusChanged` to the hub, `Recorded` to the persister."""
+    """Ticks in; `StatusChanged` to the hub, `PriceChanged` to hub and candles, `Recorded` to the persister."""
 
     inbox_capacity = 4096  # a few hundred milliseconds of the fastest replay
 
@@ -79,12 +79,14 @@ class Aggregator(TrioActor):
         *,
         hub: pykka.ActorRef[Any],
         persister: pykka.ActorRef[Any],
+        candles: pykka.ActorRef[Any],
         clock: Clock,
     ) -> None:
         super().__init__()
         self._symbols = {rules.symbol: _Symbol(rules, clock) for rules in symbols}
         self._hub = hub
         self._persister = persister
+        self._candles = candles
         self._clock = clock
         self._wake_at = math.inf
         self._earlier = trio.Event()
@@ -204,12 +206,16 @@ class Aggregator(TrioActor):
                 reason=status.reason,
             )
             await _tell(self._hub, status)
-        price = None
+        price = changed = None
         if verdict.publish is not None:
             price = symbol.price = symbol.priced(verdict.publish)
-            await _tell(self._hub, PriceChanged(price=price))
+            changed = PriceChanged(price=price)
+            await _tell(self._hub, changed)
         if tick is not None or price is not None:
             await _tell(self._persister, Recorded(tick=tick, price=price))
+        if changed is not None:
+            # After the persister: what the candles were told is stored when they ask where they stand.
+            await _tell(self._candles, changed)
 
     def _begin_session(self, symbol: _Symbol) -> None:
         """What changes are counted against from now on: our own last price, or what the store knows of it."""
@@ -339,7 +345,7 @@ class _Symbol:
 
 
 async def _tell(ref: pykka.ActorRef[Any], message: Message) -> None:
-    """Tell now, or wait for room: neither the hub nor the persister ever waits for anything outside the daemon."""
+    """Tell now, or wait for room: none of those that are told ever waits for anything outside the daemon."""
     try:
         ref.tell(message)
     except InboxFullError:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import secrets
 from collections import defaultdict
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -23,6 +24,7 @@ from aurexd.actors.messages import (
     AcknowledgeAlerts,
     AlertFired,
     Beat,
+    CandlesChanged,
     DrainSessions,
     GetStats,
     HubStats,
@@ -38,6 +40,7 @@ from aurexd.actors.messages import (
 )
 from aurexd.actors.session import Session
 from aurexd.actors.trio_actor import TrioActor, ask, tell_when_room
+from aurexd.candles import PublishedCandle
 from aurexd.clock import Clock
 from aurexd.drain import Drain
 from aurexd.errors import StoreError
@@ -103,6 +106,8 @@ class Hub(TrioActor):
         self._rings = Rings(secrets.token_hex(8), settings.realtime.resume_messages)
         self._mail: defaultdict[str, Mailbox] = defaultdict(Mailbox)
         self._prices: dict[str, Price] = {}
+        self._candles: dict[str, PublishedCandle] = {}
+        """The newest candle of each channel that nobody has asked for yet: it has no messages, and costs nothing."""
         self._due: list[Update] = []
         self._ring: SendRing | None = None
         self._audiences: dict[tuple[str, frozenset[str]], Audience] = {}
@@ -140,6 +145,9 @@ class Hub(TrioActor):
                 self._publish_price(price)
             case StatusChanged():
                 self._publish_status(message)
+            case CandlesChanged(candles=candles):
+                for candle in candles:
+                    self._publish_candle(candle)
             case AlertFired():
                 self._publish_alert(message)
             case GetStats():
@@ -201,6 +209,24 @@ class Hub(TrioActor):
             )
         )
 
+    def _publish_candle(self, candle: PublishedCandle) -> None:
+        channel = f"candle:{candle.symbol}:{candle.interval}"
+        if self._rings.is_open(channel):
+            now = self._clock.now()
+            self._due.append(self._rings.publish(channel, lambda count: compose.candle(candle, now, count)))
+        else:
+            self._candles[channel] = candle
+
+    async def _open_candles(self, channels: Iterable[str]) -> None:
+        """Somebody asks for these channels: from now on those of candles among them have messages."""
+        for channel in channels:
+            if channel.startswith("candle:") and not self._rings.is_open(channel):
+                self._rings.open(channel)
+                newest = self._candles.pop(channel, None)
+                if newest is not None:
+                    self._publish_candle(newest)
+        await self._fan_out()  # to nobody: who asks gets it as the snapshot
+
     def _publish_alert(self, fired: AlertFired) -> None:
         now = self._clock.now()
         update = self._rings.publish(
@@ -234,6 +260,7 @@ class Hub(TrioActor):
         match message:
             case SessionOpened(session=session, channels=channels, resume_after=resume_after):
                 self._connections += 1
+                await self._open_candles(channels)
                 self._seat(session, channels)
                 session.greet(self.epoch)
                 self._resume_after(session, channels, resume_after)
@@ -243,6 +270,7 @@ class Hub(TrioActor):
             case SessionClosed(session=session):
                 self._unseat(session)
             case Subscribe():
+                await self._open_candles(message.channels)
                 self._subscribe(message)
             case Unsubscribe(session=session, channels=channels, request_id=request_id):
                 if session.seat is not None:
@@ -252,6 +280,7 @@ class Hub(TrioActor):
                         session.drop_channel(key)
                     session.send(compose.unsubscribed(request_id, channels, self._clock.now()))
             case SendSnapshot(session=session, channels=channels, request_id=request_id):
+                await self._open_candles(channels)
                 counts = {c: self._rings.count(owned(c, session.owner)) for c in channels}
                 session.send(compose.snapshot_sent(request_id, self.epoch, counts, self._clock.now()))
                 for channel in channels:

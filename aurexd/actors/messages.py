@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 import msgspec
 
+from aurexd.candles import KeptBook, PublishedCandle
 from aurexd.drain import Drain
 from aurexd.market import EpochUs, Instrument, Price, Quality, Tick
 from aurexd.protocol.alerts import AlertData
@@ -167,6 +168,15 @@ class GetScreening(Ask[dict[str, SourceScreening]], frozen=True, kw_only=True, g
     """What became of the ticks of each source?"""
 
 
+# --- candles ---------------------------------------------------------------------------------------------------
+
+
+class CandlesChanged(Message, frozen=True, kw_only=True, gc=False):
+    """What became of the candles since the last time; of each interval the newest is the last."""
+
+    candles: tuple[PublishedCandle, ...]
+
+
 # --- persister -------------------------------------------------------------------------------------------------
 
 
@@ -240,6 +250,45 @@ class GetHistory(Ask[tuple[PriceRow, ...]], frozen=True, kw_only=True, gc=False)
     start: EpochUs
     end: EpochUs
     limit: int
+
+
+class CandleRow(Message, frozen=True, kw_only=True, gc=False):
+    """One stored candle; prices as in `PriceRow`."""
+
+    start: EpochUs
+    end: EpochUs
+    open: float
+    high: float
+    low: float
+    close: float
+    ticks: int
+    final: bool
+    revision: int
+
+
+class CandlePage(Message, frozen=True, kw_only=True, gc=False):
+    """A part of the stored candles."""
+
+    candles: tuple[CandleRow, ...]
+    older: bool
+    """There are more in the range, before these."""
+    closed_before: EpochUs | None
+    """What ends by then will never change; None before the symbol's first price."""
+
+
+class GetCandles(Ask[CandlePage], frozen=True, kw_only=True, gc=False):
+    """The stored candles with `start <= their start < end`, oldest first; the newest `limit` of them."""
+
+    symbol: str
+    interval: str
+    start: EpochUs
+    end: EpochUs
+    limit: int
+    now: EpochUs
+
+
+class GetBooks(Ask[dict[str, KeptBook[float]]], frozen=True, kw_only=True, gc=False):
+    """Each symbol's book of candles, to go on from, with all in it that was told to be stored before."""
 
 
 # --- hub -------------------------------------------------------------------------------------------------------

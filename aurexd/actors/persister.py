@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
 
@@ -18,6 +19,9 @@ from pykka._envelope import Envelope
 
 from aurexd.actors.messages import (
     Ask,
+    CandlePage,
+    GetBooks,
+    GetCandles,
     GetHistory,
     GetStore,
     KeepHandover,
@@ -30,6 +34,7 @@ from aurexd.actors.messages import (
 from aurexd.actors.trio_actor import TrioActor, WorkerActor, ask
 from aurexd.backlog import Backlog
 from aurexd.backoff import Backoff
+from aurexd.candles import Days, KeptBook
 from aurexd.clock import Clock
 from aurexd.errors import StoreError
 from aurexd.market import SECOND_US, EpochUs
@@ -86,12 +91,20 @@ class DeleteBefore(Ask[int], frozen=True, kw_only=True, gc=False):
     receive_time: EpochUs
 
 
+class DeleteCandles(Ask[int], frozen=True, kw_only=True, gc=False):
+    """The same for candles: interval → age in microseconds."""
+
+    ages_us: dict[str, int]
+
+
 class StoreWorker(WorkerActor):
     """The thread that owns the database. It opens it when it is first needed, and again after a failure."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, days: Mapping[str, Days] | None = None) -> None:
+        """`days`: what each symbol's market calls a day; see `Store`."""
         super().__init__()
         self._url = url
+        self._days = days
         self._store: Store | None = None
 
     def on_receive(self, message: object) -> object:
@@ -102,12 +115,25 @@ class StoreWorker(WorkerActor):
                     self._open().append(records)
                 case DeleteBefore(receive_time=receive_time):
                     return self._open().delete_before(receive_time)
+                case DeleteCandles(ages_us=ages_us):
+                    return self._open().delete_candles(ages_us)
                 case KeepHandover(handover=handover):
                     self._open().keep_handover(handover)
                 case TakeHandover():
                     return self._open().take_handover()
                 case GetHistory():
                     return self._open().history(message.symbol, message.start, message.end, message.limit)
+                case GetCandles():
+                    return self._open().candles(
+                        message.symbol,
+                        message.interval,
+                        message.start,
+                        message.end,
+                        message.limit,
+                        message.now,
+                    )
+                case GetBooks():
+                    return self._open().books()
         except StoreError:
             # A file that was moved away or put right is seen only by opening it again.
             self._close()
@@ -130,7 +156,7 @@ class StoreWorker(WorkerActor):
 
     def _open(self) -> Store:
         if self._store is None:
-            self._store = Store(self._url)
+            self._store = Store(self._url, self._days)
         return self._store
 
     def _close(self) -> None:
@@ -151,15 +177,19 @@ class Persister(TrioActor):
         *,
         flush_interval_s: float,
         retention_days: float,
+        candle_days: Mapping[str, float],
         clock: Clock,
         rng: random.Random,
     ) -> None:
-        """Without a `worker` nothing is stored. `retention_days` of 0: for ever."""
+        """Without a `worker` nothing is stored. 0 in `retention_days`, or `candle_days` of an interval: for ever."""
         super().__init__()
         self._worker = worker
         self._backlog = backlog
         self._flush_interval_s = flush_interval_s
         self._retention_days = retention_days
+        self._candle_ages_us = {
+            interval: int(days * DAY_US) for interval, days in candle_days.items() if days
+        }
         self._clock = clock
         self._rng = rng
         self._state = StoreState.OPENING if worker is not None else StoreState.OFF
@@ -174,14 +204,14 @@ class Persister(TrioActor):
         self._wanted = 1
         self._writing = trio.Lock()
         self._reading = trio.Lock()
-        self._unanswered: pykka.Future[tuple[PriceRow, ...]] | None = None
+        self._unanswered: pykka.Future[Any] | None = None
 
     async def on_start(self) -> None:
         """Open the store, or find out that it cannot be opened: the daemon is ready either way."""
         if self._worker is None:
             return
         self.nursery.start_soon(self._keep_writing, self._worker)
-        if self._retention_days:
+        if self._retention_days or self._candle_ages_us:
             self.nursery.start_soon(self._keep_deleting, self._worker)
         with trio.move_on_after(OPEN_S):
             await self._judged.wait()
@@ -198,8 +228,10 @@ class Persister(TrioActor):
                         self._enough.set()
             case GetStore():
                 return self._status()
-            case GetHistory():
+            case GetHistory() | GetCandles():
                 return await self._history(message)
+            case GetBooks():
+                return await self._books(message)
             case KeepHandover():
                 await self._keep_handover(message)
             case TakeHandover():
@@ -209,7 +241,7 @@ class Persister(TrioActor):
     async def _answer(self, envelope: Envelope[Any]) -> None:
         # These wait for the disk; in a task of their own, nothing behind them does: else a hanging disk
         # would fill the inbox and stop the stream.
-        if isinstance(envelope.message, (GetHistory, TakeHandover)):
+        if isinstance(envelope.message, (GetHistory, GetCandles, GetBooks, TakeHandover)):
             self.nursery.start_soon(super()._answer, envelope)
         else:
             await super()._answer(envelope)
@@ -312,7 +344,7 @@ class Persister(TrioActor):
 
     # --- the rest ---
 
-    async def _history(self, question: GetHistory) -> tuple[PriceRow, ...]:
+    async def _history(self, question: GetHistory | GetCandles) -> tuple[PriceRow, ...] | CandlePage:
         """One question at a time, so that an append waits behind one at most."""
         if self._worker is None:
             raise StoreError("storing is switched off — set storage.url", permanent=True)
@@ -323,10 +355,19 @@ class Persister(TrioActor):
                     with contextlib.suppress(Exception):
                         await self._unanswered
                 self._unanswered = self._worker.ask(question, block=False)
-                rows = await self._unanswered
+                answer: tuple[PriceRow, ...] | CandlePage = await self._unanswered
                 self._unanswered = None
-                return rows
+                return answer
         raise StoreError(f"{NO_ANSWER}, and ask again later")
+
+    async def _books(self, question: GetBooks) -> dict[str, KeptBook[float]]:
+        """Where the candles stand once all is written that waits."""
+        if self._worker is None:
+            return {}
+        while self._backlog:
+            if not await self._write(self._worker):
+                raise StoreError(self._reason or NO_ANSWER)
+        return await ask(self._worker, question, timeout_s=HISTORY_S)
 
     async def _keep_handover(self, message: KeepHandover) -> None:
         """The hub stops: nothing waits behind this but the end."""
@@ -341,15 +382,17 @@ class Persister(TrioActor):
         return None if self._worker is None else await ask(self._worker, question, timeout_s=HISTORY_S)
 
     async def _keep_deleting(self, worker: pykka.ActorRef[Any]) -> None:
-        """Retention, by receive time."""
+        """Retention: of ticks and prices by receive time, of candles by the time they are of."""
         while True:
-            limit = EpochUs(self._clock.now() - int(self._retention_days * DAY_US))
-            await self._delete_before(worker, limit)
+            if self._retention_days:
+                limit = EpochUs(self._clock.now() - int(self._retention_days * DAY_US))
+                await self._delete(worker, DeleteBefore(receive_time=limit))
+            if self._candle_ages_us:
+                await self._delete(worker, DeleteCandles(ages_us=self._candle_ages_us))
             await trio.sleep(RETENTION_EVERY_S)
 
-    async def _delete_before(self, worker: pykka.ActorRef[Any], limit: EpochUs) -> None:
+    async def _delete(self, worker: pykka.ActorRef[Any], question: DeleteBefore | DeleteCandles) -> None:
         rows = 0
-        question = DeleteBefore(receive_time=limit)
         try:
             while deleted := await ask(worker, question, timeout_s=RETENTION_PASS_S):
                 rows += deleted

@@ -11,6 +11,7 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, SerializeAsAny
 
+from aurexd.candles import INTERVALS
 from aurexd.market import Instrument
 from aurexd.redaction import is_secret_name
 from aurexd.sources.base import SourceSettings
@@ -280,6 +281,34 @@ class Storage(Section):
         description="Days that ticks and prices are kept, by the time they were received. 0 keeps them for "
         "ever.",
     )
+    candle_days_1s: float = Field(
+        default=7,
+        ge=0,
+        le=36_500,
+        description="Days that candles of a second are kept (about 8 MB a day where a price comes every second), "
+        "counted back from the symbol's newest price, as for the other intervals. 0 keeps them for ever.",
+    )
+    candle_days_1m: float = Field(
+        default=366, ge=0, le=36_500, description="The same for candles of a minute. 0 keeps them for ever."
+    )
+    candle_days_5m: float = Field(
+        default=1830, ge=0, le=36_500, description="The same for candles of 5 minutes. 0 keeps them for ever."
+    )
+    candle_days_15m: float = Field(
+        default=1830,
+        ge=0,
+        le=36_500,
+        description="The same for candles of 15 minutes. 0 keeps them for ever.",
+    )
+    candle_days_1h: float = Field(
+        default=0, ge=0, le=36_500, description="The same for candles of an hour. 0 keeps them for ever."
+    )
+    candle_days_4h: float = Field(
+        default=0, ge=0, le=36_500, description="The same for candles of 4 hours. 0 keeps them for ever."
+    )
+    candle_days_1d: float = Field(
+        default=0, ge=0, le=36_500, description="The same for candles of a day. 0 keeps them for ever."
+    )
     backlog_ticks: int = Field(
         default=100_000,
         ge=1,
@@ -287,6 +316,11 @@ class Storage(Section):
         description="Ticks that wait in memory (about 1 KB each) while the database cannot be written; "
         "beyond that the oldest are dropped, counted and reported.",
     )
+
+    @property
+    def candle_days(self) -> dict[str, float]:
+        """Interval → days that its candles are kept; 0: for ever."""
+        return {interval: getattr(self, f"candle_days_{interval}") for interval in INTERVALS}
 
     @property
     def path(self) -> Path | None:

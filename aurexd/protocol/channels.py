@@ -6,6 +6,7 @@ from collections.abc import Set as AbstractSet
 
 import msgspec
 
+from aurexd.candles import INTERVALS
 from aurexd.errors import ProtocolError
 from aurexd.identity import Identity, Scope
 from aurexd.protocol.codes import ErrorCode
@@ -30,11 +31,16 @@ class ChannelKind(msgspec.Struct, frozen=True):
         """Whether a symbol follows the kind."""
         return "SYMBOL" in self.pattern
 
+    @property
+    def takes_interval(self) -> bool:
+        """Whether an interval follows the symbol."""
+        return "INTERVAL" in self.pattern
+
 
 KINDS = {
     "price": ChannelKind("price:SYMBOL", "price_update", conflated=True),
     "status": ChannelKind("status:SYMBOL", "status", conflated=True),
-    "candle": ChannelKind("candle:SYMBOL:INTERVAL", "candle", conflated=True, later=True),
+    "candle": ChannelKind("candle:SYMBOL:INTERVAL", "candle", conflated=True),
     "alert": ChannelKind("alert", "alert", conflated=False, scope=Scope.ALERTS),
     "news": ChannelKind("news", "news", conflated=False, later=True),
     "sentiment": ChannelKind("sentiment:SYMBOL", "sentiment", conflated=True, later=True),
@@ -96,11 +102,23 @@ def check_channel(name: str, symbols: AbstractSet[str], identity: Identity | Non
     if not kind.takes_symbol:
         if name != word:
             raise ProtocolError(ErrorCode.UNKNOWN_CHANNEL, f"unknown channel {name!r}; there is {word!r}")
-    elif rest not in symbols:
+    else:
+        _check_symbol(name, kind, rest, symbols)
+    check_scope(kind.scope, identity)
+
+
+def _check_symbol(name: str, kind: ChannelKind, rest: str, symbols: AbstractSet[str]) -> None:
+    symbol, _, interval = rest.partition(":") if kind.takes_interval else (rest, "", "")
+    if symbol not in symbols:
         raise ProtocolError(
             ErrorCode.UNKNOWN_CHANNEL, f"unknown symbol in {name!r}; there are {_listing(symbols)}"
         )
-    check_scope(kind.scope, identity)
+    if kind.takes_interval and interval not in INTERVALS:
+        word = name.partition(":")[0]
+        raise ProtocolError(
+            ErrorCode.UNKNOWN_CHANNEL,
+            f"{name!r} names no interval: write {word}:{symbol}: and one of {', '.join(INTERVALS)}",
+        )
 
 
 def _listing(symbols: AbstractSet[str]) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from msgspec import UNSET, UnsetType
 
+from aurexd.candles import PublishedCandle
 from aurexd.identity import Identity, Scope
 from aurexd.market import EpochUs, Instrument, Price, Quality, format_time
 from aurexd.protocol import alerts, data
@@ -13,6 +14,7 @@ from aurexd.protocol.messages import (
     Alert,
     AlertAcked,
     Authenticated,
+    Candle,
     Error,
     GoingAway,
     Heartbeat,
@@ -70,6 +72,29 @@ def status(
             market=market,
             reason=reason,
             since=format_time(since),
+        ),
+        timestamp=format_time(now),
+        update_count=update_count,
+    )
+
+
+def candle(changed: PublishedCandle, now: EpochUs, update_count: int) -> Candle:
+    """`candle`: a change or, with the count that its channel has already, the snapshot."""
+    return Candle(
+        data=data.CandleData(
+            symbol=changed.symbol,
+            interval=changed.interval,
+            start=format_time(changed.start),
+            end=format_time(changed.end),
+            open=changed.open,
+            high=changed.high,
+            low=changed.low,
+            close=changed.close,
+            ticks=changed.ticks,
+            instrument=changed.instrument,
+            final=changed.final,
+            revision=changed.revision,
+            filled=False,  # until a provider's history is asked for what was missed
         ),
         timestamp=format_time(now),
         update_count=update_count,

@@ -249,7 +249,7 @@ LATER: frozenset[type[msgspec.Struct]] = frozenset(
     [
         *(AlertCreate, AlertList, AlertUpdate, AlertDelete),
         *(AlertCreated, AlertListed, AlertUpdated, AlertDeleted),
-        *(Candle, News, Sentiment, Signal),
+        *(News, Sentiment, Signal),
     ]
 )
 """Places that are kept: this release answers them with `not_available`, and sends none of them."""

@@ -60,6 +60,7 @@ class Pipeline:
         self.broken: list[StoreError] = []
         self.hub: list[object] = []
         self.persister: list[object] = []
+        self.candles: list[object] = []
         self.ref: Any = None
 
     async def tick(
@@ -123,6 +124,7 @@ async def pipeline(
             [rules],
             hub=await start_actor(nursery, hub),
             persister=await start_actor(nursery, persister),
+            candles=await start_actor(nursery, Probe(p.candles)),
             clock=p.clock,
         )
         p.ref = await start_actor(nursery, aggregator)
@@ -150,6 +152,7 @@ async def test_a_price_is_announced_with_its_status_first_and_both_are_recorded(
         assert isinstance(price, PriceChanged)
         assert price.price.close == Decimal("2000.46")
         assert p.persister == [Recorded(tick=tick, price=price.price)]
+        assert p.candles == [price]
 
 
 async def test_ticks_of_the_others_are_recorded_but_not_announced(autojump_clock: object) -> None:

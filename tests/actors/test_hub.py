@@ -20,6 +20,7 @@ from aurexd.actors.hub import SLICE, Hub
 from aurexd.actors.messages import (
     AcknowledgeAlerts,
     AlertFired,
+    CandlesChanged,
     DrainSessions,
     GetStats,
     HubStats,
@@ -34,6 +35,7 @@ from aurexd.actors.messages import (
     Unsubscribe,
 )
 from aurexd.actors.trio_actor import TrioActor, ask, start_actor
+from aurexd.candles import PublishedCandle
 from aurexd.clock import LoopClock
 from aurexd.config.model import Config, Heartbeat, Limits, Realtime
 from aurexd.drain import Drain
@@ -961,3 +963,87 @@ async def test_alerts_wait_for_a_slow_client_up_to_its_bound(autojump_clock: obj
         for n in range(20):
             await house.tell(fired(f"a{n}"))
         assert client.closed == [CloseCode.SLOW_CONSUMER]
+
+
+# --- candles ---
+
+MINUTE = "candle:XAUUSD:1m"
+
+
+def candles(*closes: str, interval: str = "1m") -> CandlesChanged:
+    """The same candle, again and again."""
+    return CandlesChanged(
+        candles=tuple(
+            PublishedCandle(
+                symbol="XAUUSD",
+                instrument=Instrument.SPOT,
+                interval=interval,
+                start=START,
+                end=EpochUs(START + 60 * SECOND_US),
+                open=Decimal(1),
+                high=Decimal(9),
+                low=Decimal(1),
+                close=Decimal(close),
+                ticks=1,
+                final=False,
+                revision=0,
+            )
+            for close in closes
+        )
+    )
+
+
+def candle_closes(messages: list[dict[str, Any]]) -> list[tuple[int, float]]:
+    return [(m["update_count"], m["data"]["close"]) for m in messages if m["type"] == "candle"]
+
+
+async def test_a_channel_of_candles_that_nobody_asked_for_has_no_messages(autojump_clock: object) -> None:
+    async with opened() as h:
+        await h.tell(candles("1", "2", "3"), candles("4", interval="1s"))
+        stats = await h.stats()
+        assert (stats.channels, stats.update_count) == ({}, 0)
+
+
+async def test_who_asks_for_candles_gets_the_newest_and_then_each(autojump_clock: object) -> None:
+    async with opened() as h:
+        await h.tell(candles("1", "2", "3"))
+        client = await h.open()
+        await h.tell(Subscribe(session=client.session, channels=(MINUTE,), request_id=1))
+        messages = client.line.take()
+        assert kinds(messages) == ["subscribed", "candle"]
+        assert messages[0]["data"]["channels"][MINUTE]["count"] == 1
+        assert candle_closes(messages) == [(1, 3)]
+        await h.tell(candles("4", "5"), candles("6", interval="1s"))
+        assert candle_closes(client.line.take()) == [(2, 4), (3, 5)]
+
+
+async def test_who_comes_before_the_first_candle_misses_none(autojump_clock: object) -> None:
+    async with opened() as h:
+        client = await h.open()
+        await h.tell(Subscribe(session=client.session, channels=(MINUTE,), request_id=1))
+        assert kinds(client.line.take()) == ["subscribed"]
+        await h.tell(candles("4"))
+        assert candle_closes(client.line.take()) == [(1, 4)]
+
+
+async def test_a_snapshot_of_candles_needs_no_subscription(autojump_clock: object) -> None:
+    async with opened() as h:
+        await h.tell(candles("1", "2"))
+        client = await h.open()
+        await h.tell(SendSnapshot(session=client.session, channels=(MINUTE,), request_id=1))
+        assert candle_closes(client.line.take()) == [(1, 2)]
+        await h.tell(candles("3"))
+        assert client.line.take() == []
+
+
+async def test_candles_that_were_missed_are_sent_to_who_comes_back(autojump_clock: object) -> None:
+    async with opened() as h:
+        first = await h.open(MINUTE)
+        await h.tell(candles("1", "2"))
+        await h.tell(SessionClosed(session=first.session), candles("3", "4"))
+        client = await h.open()
+        position = Position(epoch=h.hub.epoch, count=2)
+        await h.tell(
+            Subscribe(session=client.session, channels=(MINUTE,), request_id=1, resume={MINUTE: position})
+        )
+        assert candle_closes(client.line.take()) == [(3, 3), (4, 4)]

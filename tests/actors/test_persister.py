@@ -20,6 +20,8 @@ from structlog.testing import capture_logs
 from structlog.types import EventDict
 
 from aurexd.actors.messages import (
+    GetBooks,
+    GetCandles,
     GetHistory,
     GetStore,
     KeepHandover,
@@ -36,8 +38,9 @@ from aurexd.backlog import Backlog
 from aurexd.backoff import Backoff
 from aurexd.clock import SystemClock
 from aurexd.errors import StoreError
-from aurexd.market import EpochUs
+from aurexd.market import SECOND_US, EpochUs
 from tests.test_store import record
+from tests.updates import price_at
 
 T = TypeVar("T")
 
@@ -135,6 +138,7 @@ async def running(
     backlog: Backlog[Recorded] | None = None,
     flush_interval_s: float = 0.01,
     retention_days: float = 0,
+    candle_days: dict[str, float] | None = None,
     disk: Disk | None = None,
 ) -> AsyncIterator[Running]:
     waiting = Backlog[Recorded](capacity) if backlog is None else backlog
@@ -146,6 +150,7 @@ async def running(
             waiting,
             flush_interval_s=flush_interval_s,
             retention_days=retention_days,
+            candle_days=candle_days or {},
             clock=SystemClock(),
             rng=random.Random(1),
         )
@@ -226,9 +231,52 @@ async def test_what_is_too_old_is_deleted_by_receive_time(tmp_path: Path) -> Non
         await r.wait_until(r.count, lambda count: count == 1)
 
 
+async def test_candles_that_are_too_old_for_their_interval_are_deleted(tmp_path: Path) -> None:
+    path, hour = tmp_path / "a.db", 3600 * SECOND_US
+    prices = [Recorded(tick=None, price=price_at(source_time=EpochUs(n * hour))) for n in range(30)]
+
+    async def count(interval: str) -> int:
+        question = GetCandles(
+            symbol="XAUUSD", interval=interval, start=EpochUs(0), end=FOREVER, limit=100, now=EpochUs(0)
+        )
+        return len((await ask(r.persister, question)).candles)
+
+    async with running(path) as r:
+        r.tell(*prices)
+        r.tell(record(receive_time=1))
+        await r.wait_for(lambda s: s.stored == 1)
+        assert await count("1h") == 30
+    async with running(path, candle_days={"1m": 0.5, "1h": 0}) as r:
+        await r.wait_until(lambda: count("1m"), lambda left: left == 13)
+        assert await count("1h") == 30
+
+
+async def test_a_book_of_candles_has_all_in_it_that_was_told_before(tmp_path: Path) -> None:
+    async with running(tmp_path / "a.db", flush_interval_s=NEVER_S, capacity=10_000) as r:
+        for n in range(3000):
+            r.tell(Recorded(tick=None, price=price_at(source_time=EpochUs(n))))
+        books = await ask(r.persister, GetBooks(), timeout_s=20)
+        assert {candle.ticks for candle in books["XAUUSD"].candles} == {3000}
+
+
+async def test_a_book_is_refused_while_what_was_told_cannot_be_written(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    path.mkdir()
+    async with running(path) as r:
+        r.tell(record())
+        with pytest.raises(StoreError, match="cannot be opened"):
+            await ask(r.persister, GetBooks())
+
+
 async def test_without_a_store_nothing_waits_and_history_says_why() -> None:
     persister = Persister(
-        None, Backlog(10), flush_interval_s=0.01, retention_days=0, clock=SystemClock(), rng=random.Random(1)
+        None,
+        Backlog(10),
+        flush_interval_s=0.01,
+        retention_days=0,
+        candle_days={},
+        clock=SystemClock(),
+        rng=random.Random(1),
     )
     async with trio.open_nursery() as nursery:
         ref: Any = await nursery.start(persister.run)
@@ -237,6 +285,7 @@ async def test_without_a_store_nothing_waits_and_history_says_why() -> None:
         assert (status.state, status.waiting) == (StoreState.OFF, 0)
         with pytest.raises(StoreError, match="switched off"):
             await ask(ref, GetHistory(symbol="XAUUSD", start=EpochUs(0), end=FOREVER, limit=5))
+        assert await ask(ref, GetBooks()) == {}
         nursery.cancel_scope.cancel()
 
 

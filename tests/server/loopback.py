@@ -27,7 +27,9 @@ from wsproto.extensions import PerMessageDeflate
 
 from aurexd.actors.hub import Hub
 from aurexd.actors.messages import (
+    CandlePage,
     DrainSessions,
+    GetCandles,
     GetHistory,
     GetStore,
     GetSymbol,
@@ -127,7 +129,8 @@ class FakePersister(TrioActor):
         super().__init__()
         self.rows: tuple[PriceRow, ...] = ()
         self.error: Exception | None = None
-        self.asked: GetHistory | None = None
+        self.page = CandlePage(candles=(), older=False, closed_before=None)
+        self.asked: GetHistory | GetCandles | None = None
         self.store = StoreStatus(state=StoreState.OK, since=START)
 
     async def on_receive(self, message: object) -> object:
@@ -139,6 +142,9 @@ class FakePersister(TrioActor):
                 if self.error is not None:
                     raise self.error
                 return self.rows
+            case GetCandles():
+                self.asked = message
+                return self.page
             case KeepHandover() | TakeHandover():
                 return None
         raise AssertionError(message)

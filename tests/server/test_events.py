@@ -140,7 +140,8 @@ async def test_a_client_may_name_the_channels_it_wants() -> None:
     ("query", "says"),
     [
         ("?channels=price:NOPE", "XAUUSD"),
-        ("?channels=candle:XAUUSD:1m", "not available"),
+        ("?channels=news", "not available"),
+        ("?channels=candle:XAUUSD:2m", "1m, 5m"),
         ("?channels=" + ",".join(f"price:S{n}" for n in range(300)), "at most 256"),
         ("?" + "&".join("x=1" for _ in range(30)), "cannot be read"),
     ],
