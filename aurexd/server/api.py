@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
+import functools
 import importlib.resources
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, ParamSpec, Protocol, TypeVar, cast
 
 import msgspec
 import pykka
@@ -23,12 +23,12 @@ from aurexd import __version__
 from aurexd.actors.inbox import Inbox
 from aurexd.actors.messages import (
     Ask,
+    GetCandles,
     GetHistory,
     GetStats,
     GetStore,
     GetSymbol,
     GetSymbols,
-    PriceRow,
     SourceStatus,
     SymbolState,
 )
@@ -36,15 +36,17 @@ from aurexd.actors.trio_actor import ask
 from aurexd.clock import Clock
 from aurexd.errors import InboxFullError, StoreError
 from aurexd.identity import Scope
-from aurexd.market import SECOND_US, EpochUs, Price, format_time, parse_time
+from aurexd.market import EpochUs, Price, format_time
 from aurexd.protocol import compose
 from aurexd.protocol.schema import asyncapi_document
 from aurexd.server import request as head
 from aurexd.server.credentials import Credentials, Unauthorized, needs_token
+from aurexd.server.history import TICK, Answer, Asked, candle_answer, read_query, tick_answer
 from aurexd.server.openapi import openapi_document
 
 log = structlog.get_logger(__name__)
 
+P = ParamSpec("P")
 R = TypeVar("R")
 
 ASK_S = 2.0
@@ -53,9 +55,8 @@ ASK_S = 2.0
 HISTORY_S = 10.0
 """The same for history, which reads from the disk."""
 
-HISTORY_LIMIT = 1000
-HISTORY_LIMIT_MAX = 10_000
-HISTORY_HOURS = 24.0
+LONG_ANSWER_ROWS = 1000
+"""What is written within some 5 ms."""
 
 HEALTH = frozenset({"/healthz", "/readyz"})
 """What is answered to the last."""
@@ -168,40 +169,41 @@ class Api:
         return _json(_latest(state.price, self._clock.now()))
 
     async def history(self, request: Request) -> Response:
-        """The stored prices of one symbol, oldest first."""
-        query = request.query_params
-        interval = query.get("interval", "tick")
-        if interval != "tick":
-            raise HTTPException(
-                400, f"interval: {interval!r} is not served by this release — use interval=tick"
-            )
-        state = await self._symbol(request)
+        """The stored prices of one symbol, one by one or as candles, oldest first."""
         now = self._clock.now()
-        limit = _number(query, "limit", HISTORY_LIMIT, 1, HISTORY_LIMIT_MAX)
-        end = _time(query, "to", EpochUs(now + 1))
-        hours = _number(query, "hours", HISTORY_HOURS, 0.0, 24.0 * 3660)
-        start = _time(query, "from", EpochUs(max(0, end - int(hours * 3600 * SECOND_US))))
-        question = GetHistory(symbol=state.symbol, start=start, end=end, limit=int(limit))
+        asked = read_query(request.query_params, request.headers.get("accept", ""), now)
+        state = await self._symbol(request)
         try:
-            rows = await _ask(self._persister, question, HISTORY_S)
+            answer = await self._history(asked, state, now)
         except StoreError as error:
             raise HTTPException(503, f"history is not available: {error}") from error
-        body = _encode(
-            {
-                "symbol": state.symbol,
-                "interval": interval,
-                "from": format_time(start),
-                "to": format_time(end),
-                "prices": [_row(row) for row in rows],
-            }
-        )
-        # Weak: the same prices under another `to`, which moves on with the time, are the same history.
-        etag = f'W/"{hashlib.blake2b(_encode([_row(row) for row in rows]), digest_size=12).hexdigest()}"'
-        headers = {"ETag": etag, "Cache-Control": "no-cache"}
+        etag = answer.headers["ETag"]
         known = [tag.strip() for tag in request.headers.get("if-none-match", "").split(",")]
         if etag in known or etag.removeprefix("W/") in known or "*" in known:
-            return Response(status_code=304, headers=headers)
-        return Response(body, media_type="application/json", headers=headers)
+            return Response(status_code=304, headers=answer.headers)
+        return Response(answer.body, headers=answer.headers)
+
+    async def _history(self, asked: Asked, state: SymbolState, now: EpochUs) -> Answer:
+        symbol, start = state.symbol, EpochUs(0) if asked.start is None else asked.start
+        if asked.interval == TICK:
+            question = GetHistory(symbol=symbol, start=start, end=asked.end, limit=asked.limit)
+            rows = await _ask(self._persister, question, HISTORY_S)
+            return await _off_the_loop(len(rows), tick_answer, asked, symbol, rows)
+        page = await _ask(
+            self._persister,
+            GetCandles(
+                symbol=symbol,
+                interval=asked.interval,
+                start=start,
+                end=asked.end,
+                limit=asked.limit,
+                now=now,
+            ),
+            HISTORY_S,
+        )
+        return await _off_the_loop(
+            len(page.candles), candle_answer, asked, symbol, state.instrument, state.decimals, page
+        )
 
     async def _symbol(self, request: Request) -> SymbolState:
         """The symbol that was asked for, or the first default one."""
@@ -335,23 +337,18 @@ async def _ask(ref: pykka.ActorRef[Any], question: Ask[R], timeout_s: float = AS
                 await cast("Inbox", ref.actor_inbox).wait_room()
 
 
+async def _off_the_loop(rows: int, write: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """Write a short answer at once, and a long one in a thread: nobody else is to wait for it."""
+    if rows <= LONG_ANSWER_ROWS:
+        return write(*args, **kwargs)
+    return await trio.to_thread.run_sync(functools.partial(write, *args, **kwargs))
+
+
 def _latest(price: Price, now: EpochUs) -> dict[str, Any]:
     return {
         **msgspec.structs.asdict(compose.price_data(price)),
         "received": format_time(price.receive_time),
         "age_ms": (now - price.receive_time) // 1000,
-    }
-
-
-def _row(row: PriceRow) -> dict[str, Any]:
-    return {
-        "close": row.close,
-        "bid": row.bid,
-        "ask": row.ask,
-        "source": row.source,
-        "quality": row.quality,
-        "timestamp": format_time(row.source_time),
-        "received": format_time(row.receive_time),
     }
 
 
@@ -361,33 +358,6 @@ def _source(status: SourceStatus) -> dict[str, Any]:
         if fields[name] is not None:
             fields[name] = format_time(fields[name])
     return fields
-
-
-def _number(query: Any, name: str, default: float, least: float, most: float) -> float:
-    text = query.get(name)
-    if text is None:
-        return default
-    try:
-        value = float(text)
-    except ValueError:
-        value = float("nan")
-    if not least <= value <= most:
-        raise HTTPException(400, f"{name}: expected a number from {least:g} to {most:g}, got {text!r}")
-    return value
-
-
-def _time(query: Any, name: str, default: EpochUs) -> EpochUs:
-    text = query.get(name)
-    if text is None:
-        return default
-    try:
-        time = parse_time(text)
-        format_time(time)  # an offset may lead out of the years that can be written
-    except ValueError as error:
-        raise HTTPException(
-            400, f"{name}: expected a time such as 2025-10-27T12:00:00Z, got {text!r}"
-        ) from error
-    return time
 
 
 def _json(body: Any, status: int = 200) -> Response:

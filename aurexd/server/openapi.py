@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from aurexd import __version__
+from aurexd.candles import INTERVALS
 from aurexd.server.credentials import needs_token
+from aurexd.server.history import LIMIT, LIMIT_MAX, MEDIA_TYPES, TICK
 
 _SYMBOL = {
     "name": "symbol",
@@ -46,25 +48,37 @@ _PATHS = {
         [_SYMBOL],
     ),
     "/api/v1/prices/history": _get(
-        "The published prices of one symbol as stored, oldest first; carries an ETag.",
-        {"200": "The prices.", "304": "Unchanged.", "400": "A bad parameter.", "404": _UNKNOWN, "503": _BUSY},
+        "The published prices of one symbol as stored, one by one or as candles, oldest first; carries an ETag. JSON, "
+        "or CSV where `Accept` names text/csv. `next`, and the header Link, lead to the candles before these.",
+        {
+            "200": "The prices or candles.",
+            "304": "Unchanged.",
+            "400": "A bad parameter.",
+            "404": _UNKNOWN,
+            "503": _BUSY,
+        },
         [
             _SYMBOL,
             _query(
                 "interval",
-                {"type": "string", "enum": ["tick"], "default": "tick"},
-                "Every price, one by one.",
+                {"type": "string", "enum": [TICK, *INTERVALS], "default": TICK},
+                "tick: every price, one by one, by receive time; else candles, by their start.",
             ),
-            _query("hours", {"type": "number", "default": 24}, "How far back from `to`, by receive time."),
+            _query(
+                "hours",
+                {"type": "number"},
+                "How far back from `to`; default: 24 for ticks, as far as there are candles.",
+            ),
             _query(
                 "from", {"type": "string", "format": "date-time"}, "Start (inclusive); wins over `hours`."
             ),
             _query("to", {"type": "string", "format": "date-time"}, "End (exclusive); default: now."),
             _query(
                 "limit",
-                {"type": "integer", "default": 1000, "minimum": 1, "maximum": 10000},
+                {"type": "integer", "default": LIMIT, "minimum": 1, "maximum": LIMIT_MAX},
                 "At most this many, the newest of the range.",
             ),
+            _query("format", {"type": "string", "enum": list(MEDIA_TYPES)}, "Wins over `Accept`."),
         ],
     ),
     "/api/v1/sources": _get(

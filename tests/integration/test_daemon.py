@@ -23,8 +23,12 @@ import trio
 import trustme
 from trio_websocket import ConnectionClosed, WebSocketConnection, open_websocket_url
 
+from aurexd.candles import utc_day
+from aurexd.market import EpochUs
 from tests.integration.process import STREAM, Running, open_stream
 from tests.standins.alltick import AllTickStandIn
+from tests.test_candles import Observed, naive
+from tests.test_store import stored_candles
 
 pytestmark = pytest.mark.slow
 
@@ -360,3 +364,37 @@ def test_without_internet_the_sources_say_why_and_when_they_try_again(tmp_path: 
         assert source["next_attempt"] > source["since"]
         latest = partial(httpx.get, f"http://127.0.0.1:{daemon.port}/api/v1/prices/latest")
         assert latest().status_code == 503
+
+
+def test_candles_are_the_same_live_stored_and_after_kill_9(tmp_path: Path) -> None:
+    with Running(tmp_path, TESTGOLD) as daemon:
+        for end in (daemon.kill, daemon.kill, daemon.stop):
+            seen = trio.run(partial(watch_candles, daemon))
+            end()
+            prices = [
+                Observed(EpochUs(min(source_time, received)), EpochUs(received), Decimal(repr(close)))
+                for source_time, received, close in daemon.rows(
+                    "SELECT source_time, receive_time, close FROM prices ORDER BY id"
+                )
+            ]
+            assert stored_candles(f"sqlite:///{daemon.database}", "TESTGOLD") == naive(prices, utc_day)
+            daemon.start()
+        answer = daemon.get("/api/v1/prices/history", symbol="TESTGOLD", interval="1s", limit=10_000)
+        stored = {candle["start"]: candle for candle in answer["candles"]}
+        lived = [candle for candle in seen if candle["final"] and candle["start"] in stored]
+        assert len(lived) >= 2
+        for candle in lived:
+            only_live = {name: candle.pop(name) for name in ("symbol", "interval", "instrument")}
+            assert only_live == {"symbol": "TESTGOLD", "interval": "1s", "instrument": "test"}
+            assert stored[candle["start"]] == candle
+
+
+async def watch_candles(daemon: Running) -> list[dict[str, Any]]:
+    """What a client sees of the seconds until a few of them have ended."""
+    seen: list[dict[str, Any]] = []
+    request = {"type": "subscribe", "data": {"channels": ["candle:TESTGOLD:1s"]}}
+    async with open_stream(daemon.port, subprotocol="aurex.v1.json") as stream:
+        await stream.send_message(json.dumps(request))
+        while sum(candle["final"] for candle in seen) < 3:
+            seen += [message["data"] for message in await read(stream, 1, kind="candle")]
+    return seen

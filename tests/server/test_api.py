@@ -20,6 +20,9 @@ from trio.testing import MockClock
 from aurexd import __version__
 from aurexd.actors.messages import (
     Beat,
+    CandlePage,
+    CandleRow,
+    GetCandles,
     PriceRow,
     SourceState,
     SourceStatus,
@@ -28,7 +31,7 @@ from aurexd.actors.messages import (
 )
 from aurexd.errors import StoreError
 from aurexd.market import SECOND_US, EpochUs, Instrument, Quality
-from aurexd.server.api import ASK_S
+from aurexd.server.api import ASK_S, LONG_ANSWER_ROWS
 from aurexd.server.http import ANSWER_TIMEOUT_S
 from aurexd.server.openapi import openapi_document
 from tests.server.conftest import TlsPair
@@ -171,7 +174,13 @@ async def test_history_is_not_sent_again_to_who_has_it() -> None:
 @pytest.mark.parametrize(
     ("query", "message"),
     [
-        ("interval=1m", "interval: '1m' is not served by this release — use interval=tick"),
+        ("interval=2m", "interval: '2m' is none — use tick, 1s, 1m, 5m, 15m, 1h, 4h, 1d"),
+        ("format=xml", "format: 'xml' is none — use json or csv"),
+        ("limit=1.5", "limit: expected a number from 1 to 10000, got '1.5'"),
+        (
+            "from=2025-10-02T00:00:00Z&to=2025-10-01T00:00:00Z",
+            "from: '2025-10-02T00:00:00Z' is not before to, 2025-10-01T00:00:00Z",
+        ),
         ("limit=0", "limit: expected a number from 1 to 10000, got '0'"),
         ("limit=10001", "limit: expected a number from 1 to 10000, got '10001'"),
         ("limit=many", "limit: expected a number from 1 to 10000, got 'many'"),
@@ -212,6 +221,8 @@ TIMES = st.one_of(
             "to": TIMES,
             "hours": st.one_of(st.floats().map(str), st.text(max_size=5)),
             "limit": st.one_of(st.integers().map(str), st.floats().map(str)),
+            "interval": st.sampled_from(["tick", "1m", "1d"]),
+            "format": st.sampled_from(["json", "csv"]),
         },
     )
 )
@@ -232,6 +243,160 @@ async def test_history_that_cannot_be_read_says_why() -> None:
             503,
             "history is not available: the database is locked",
         )
+
+
+# --- candles ---
+
+
+def candle(minute: int, close: float = 2706.9, *, final: bool = True) -> CandleRow:
+    start = EpochUs(START + minute * 60 * SECOND_US)
+    return CandleRow(
+        start=start,
+        end=EpochUs(start + 60 * SECOND_US),
+        open=2706.0,
+        high=2707.25,
+        low=2705.5,
+        close=close,
+        ticks=118,
+        final=final,
+        revision=0,
+    )
+
+
+def page(*minutes: int, older: bool = False, closed_before: int | None = None) -> CandlePage:
+    closed = None if closed_before is None else EpochUs(START + closed_before * 60 * SECOND_US)
+    return CandlePage(candles=tuple(candle(n) for n in minutes), older=older, closed_before=closed)
+
+
+CANDLES = f"{API}/prices/history?symbol=XAUUSD&interval=1m"
+
+
+async def test_candles_are_those_of_the_channel_in_the_symbols_decimals() -> None:
+    async with serving() as served:
+        served.persister.page = page(0)
+        answer = await served.fetch(CANDLES)
+        body = answer.json()
+        assert body == {
+            "symbol": "XAUUSD",
+            "interval": "1m",
+            "from": None,
+            "to": body["to"],
+            "instrument": "spot",
+            "candles": [
+                {
+                    "start": "2025-10-27T12:00:00Z",
+                    "end": "2025-10-27T12:01:00Z",
+                    "open": 2706.0,
+                    "high": 2707.25,
+                    "low": 2705.5,
+                    "close": 2706.9,
+                    "ticks": 118,
+                    "final": True,
+                    "revision": 0,
+                    "filled": False,
+                }
+            ],
+            "gaps": [],
+            "next": None,
+        }
+        assert b'"open":2706.00,"high":2707.25,"low":2705.50,"close":2706.90' in answer.body
+
+
+async def test_without_a_range_it_is_the_newest_candles_there_are() -> None:
+    async with serving() as served:
+        await served.fetch(f"{CANDLES}&limit=7")
+        asked = served.persister.asked
+        assert isinstance(asked, GetCandles)
+        assert (asked.symbol, asked.interval, asked.start, asked.limit) == ("XAUUSD", "1m", 0, 7)
+        await served.fetch(f"{CANDLES}&hours=1")
+        asked = served.persister.asked
+        assert isinstance(asked, GetCandles)
+        assert asked.end - asked.start == 3600 * SECOND_US
+
+
+async def test_times_without_a_price_are_named_as_gaps() -> None:
+    async with serving() as served:
+        served.persister.page = page(0, 1, 5)
+        body = (await served.fetch(CANDLES)).json()
+        assert body["gaps"] == [{"from": "2025-10-27T12:02:00Z", "to": "2025-10-27T12:05:00Z"}]
+
+
+async def test_next_leads_to_the_page_before_until_there_is_none() -> None:
+    async with serving() as served:
+        served.persister.page = page(8, 9, older=True)
+        answer = await served.fetch(f"{CANDLES}&limit=2&from=2025-10-27T12:00:00Z&to=2025-10-27T12:10:00Z")
+        following = answer.json()["next"]
+        assert following == (
+            f"{API}/prices/history?symbol=XAUUSD&interval=1m&from=2025-10-27T12:00:00Z"
+            "&to=2025-10-27T12:08:00Z&limit=2&format=json"
+        )
+        assert answer.headers["link"] == f'<{following}>; rel="next"'
+        served.persister.page = page(6, 7)
+        answer = await served.fetch(following)
+        asked = served.persister.asked
+        assert isinstance(asked, GetCandles)
+        assert (asked.start, asked.end) == (START, START + 8 * 60 * SECOND_US)
+        assert (answer.json()["next"], "link" in answer.headers) == (None, False)
+
+
+async def test_only_what_cannot_change_any_more_may_be_kept_without_asking() -> None:
+    async with serving() as served:
+        served.persister.page = page(0, 1, closed_before=10)
+        until = f"{CANDLES}&to=2025-10-27T12:%02d:00Z"
+        assert (await served.fetch(until % 10)).headers["cache-control"] == "max-age=86400"
+        assert (await served.fetch(until % 11)).headers["cache-control"] == "no-cache"
+        assert (await served.fetch(CANDLES)).headers["cache-control"] == "no-cache"
+        hours = f"{API}/prices/history?interval=%s&to=2025-10-27T12:05:00Z"
+        for interval, kept in (("5m", "max-age=86400"), ("15m", "no-cache"), ("1d", "no-cache")):
+            assert (await served.fetch(hours % interval)).headers["cache-control"] == kept
+        etag = (await served.fetch(until % 10)).headers["etag"]
+        again = await served.fetch(until % 10, headers={"If-None-Match": etag})
+        assert (again.status, again.headers["cache-control"]) == (304, "max-age=86400")
+        served.persister.page = page(0, 1, 2, closed_before=10)
+        assert (await served.fetch(until % 10, headers={"If-None-Match": etag})).status == 200
+
+
+@pytest.mark.parametrize(
+    ("query", "accept", "is_csv"),
+    [
+        ("", "", False),
+        ("", "*/*", False),
+        ("", "text/csv", True),
+        ("", "text/csv, application/json;q=0.5", True),
+        ("", "text/csv;q=0.5, application/json", False),
+        ("", "text/csv;q=0, */*", False),
+        ("", "text/csv;q=lots", False),
+        ("&format=csv", "application/json", True),
+        ("&format=json", "text/csv", False),
+    ],
+)
+async def test_it_is_csv_for_who_wants_that(query: str, accept: str, is_csv: bool) -> None:
+    async with serving() as served:
+        answer = await served.fetch(f"{CANDLES}{query}", headers={"Accept": accept})
+        wanted = "text/csv; charset=utf-8" if is_csv else "application/json"
+        assert (answer.status, answer.headers["content-type"]) == (200, wanted)
+        assert answer.headers["vary"] == "Accept"
+
+
+async def test_csv_has_the_same_numbers_and_a_line_that_names_them() -> None:
+    async with serving() as served:
+        served.persister.page, served.persister.rows = page(0, 5), (row(2706.93),)
+        assert (await served.fetch(f"{CANDLES}&format=csv")).body.decode().splitlines() == [
+            "start,end,open,high,low,close,ticks,final,revision,filled",
+            "2025-10-27T12:00:00Z,2025-10-27T12:01:00Z,2706.00,2707.25,2705.50,2706.90,118,true,0,false",
+            "2025-10-27T12:05:00Z,2025-10-27T12:06:00Z,2706.00,2707.25,2705.50,2706.90,118,true,0,false",
+        ]
+        assert (await served.fetch(f"{API}/prices/history?format=csv")).body.decode().splitlines() == [
+            "timestamp,received,close,bid,ask,source,quality",
+            "2025-10-27T12:00:00Z,2025-10-27T12:00:00Z,2706.93,,,alltick,live",
+        ]
+
+
+async def test_a_long_answer_is_the_same_as_a_short_one() -> None:
+    async with serving() as served:
+        served.persister.page = page(*range(LONG_ANSWER_ROWS + 1))
+        answer = await served.fetch(f"{CANDLES}&limit=10000")
+        assert len(answer.json()["candles"]) == LONG_ANSWER_ROWS + 1
 
 
 # --- the daemon ---
@@ -587,7 +752,9 @@ async def test_the_documented_parameters_are_those_that_are_read() -> None:
         for path, item in openapi_document()["paths"].items()
     }
     assert parameters[f"{API}/prices/latest"] == {"symbol"}
-    assert parameters[f"{API}/prices/history"] == {"symbol", "interval", "hours", "from", "to", "limit"}
+    assert parameters[f"{API}/prices/history"] == {
+        *("symbol", "interval", "hours", "from", "to", "limit", "format")
+    }
     assert not any(names for path, names in parameters.items() if "/prices/" not in path)
 
 
