@@ -87,7 +87,8 @@ def format_time(time: EpochUs) -> str:
 @lru_cache(16)
 def _format_second(second: int) -> str:
     """Each price is formatted with two or three times of the same second."""
-    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    # Not strftime, which writes the year 1 as 1.
+    return datetime.fromtimestamp(second, UTC).isoformat()[:19]
 
 
 def parse_time(text: str) -> EpochUs:
