@@ -76,6 +76,9 @@ SESSIONS_CLOSE_S = 8.0
 STORE_STOP_S = 15.0
 """What the persister and the database each may take to finish: one append at its deadline, and room."""
 
+CRASHED = "it crashed; the log says how"
+"""What is said of a source that a bug took down: the exception's own text is nobody else's business."""
+
 CORE_RESTARTS = Backoff(floor_s=0.0, base_s=0.1, cap_s=1.0)
 SOURCE_RESTARTS = Backoff(floor_s=1.0, base_s=1.0, cap_s=60.0)
 
@@ -398,7 +401,7 @@ class Daemon:
                         state=SourceState.PARKED,
                         since=self._clock.now(),
                         failures=child.restarts,
-                        last_error=child.last_error,
+                        last_error=CRASHED if child.last_error else None,
                     )
                 )
         return statuses

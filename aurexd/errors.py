@@ -17,6 +17,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from aurexd.foreign import clean
+
 
 class AurexError(Exception):
     """The root: whoever catches this catches all that aurexd raises on purpose."""
@@ -100,11 +102,12 @@ class FeedError(AurexError):
     """A provider's connection ended or could not be made.
 
     `fatal`: trying again cannot help (a refused token, an unknown instrument): a person must act.
-    `retry_after_s`: the provider's own wish, a floor under our backoff.
+    `retry_after_s`: the provider's own wish, a floor under our backoff. The message may quote the provider: it is
+    cleaned here, once, because from here it goes to logs, pages and terminals.
     """
 
     def __init__(self, message: str, *, fatal: bool = False, retry_after_s: float = 0.0) -> None:
-        super().__init__(message)
+        super().__init__(clean(message))
         self.fatal = fatal
         self.retry_after_s = retry_after_s
 

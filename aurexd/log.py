@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 import sys
 import threading
 from collections.abc import Iterable, MutableMapping
@@ -18,6 +17,7 @@ import msgspec
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from aurexd.foreign import escape
 from aurexd.redaction import Redactor
 
 Level = Literal["debug", "info", "warning", "error"]
@@ -32,8 +32,6 @@ LIBRARY_LEVELS = {
     "yfinance": logging.CRITICAL,
 }
 """Logger → the least severe of its records that are let in, whatever our own level is."""
-
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def configure(
@@ -152,7 +150,7 @@ def _escape_controls(_logger: WrappedLogger, _method: str, event: EventDict) -> 
     """What a provider or a client sent must not steer the operator's terminal."""
     for key, value in event.items():
         if isinstance(value, str):
-            event[key] = _CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}", value)
+            event[key] = escape(value, "\\x{:02x}")
     return event
 
 
@@ -160,7 +158,8 @@ def _json_line(_logger: WrappedLogger, _method: str, event: MutableMapping[str, 
     ordered = {key: event.pop(key) for key in ("timestamp", "level", "event", "logger") if key in event}
     ordered.update(event)
     try:
-        return msgspec.json.encode(ordered)
+        line = msgspec.json.encode(ordered)
     except (UnicodeEncodeError, OverflowError):
         # Half a surrogate pair from a provider's JSON, or an integer beyond 64 bits.
         return json.dumps(ordered).encode()
+    return escape(line.decode()).encode()  # JSON itself escapes the first 32 control characters only

@@ -17,7 +17,7 @@ MODULES = sorted(
 )
 
 LAYERS = [
-    {"aurexd.errors", "aurexd.market", "aurexd.holidays"},
+    {"aurexd.errors", "aurexd.foreign", "aurexd.market", "aurexd.holidays"},
     {
         "aurexd.calendar",
         "aurexd.clock",
@@ -62,6 +62,7 @@ PURE = [
     "outbox.py",
     "market.py",
     "calendar.py",
+    "foreign.py",
     "backlog.py",
 ]
 """Rules: no event loop, no clock, no database, no log."""

@@ -26,6 +26,7 @@ from aurexd.actors.messages import (
 from aurexd.actors.trio_actor import TrioActor, tell_when_room
 from aurexd.clock import Clock
 from aurexd.errors import FeedError, InboxFullError
+from aurexd.foreign import clean
 from aurexd.market import SECOND_US, EpochUs, Tick
 from aurexd.sources.base import Provider, Subscription
 from aurexd.sources.plausible import of_this_century, usable
@@ -113,7 +114,7 @@ class Source(TrioActor):
         """See `Feed.rejected`."""
         count = self._rejected[reason] = self._rejected.get(reason, 0) + 1
         if count & (count - 1) == 0:  # the 1st, 2nd, 4th, 8th …: a mad provider must not flood the log
-            self._log.warning("source_input_rejected", reason=reason, detail=detail[:200], count=count)
+            self._log.warning("source_input_rejected", reason=reason, detail=clean(detail, 200), count=count)
 
     async def tick(
         self,

@@ -35,6 +35,7 @@ from aurexd.actors.messages import (
 from aurexd.actors.trio_actor import ask
 from aurexd.clock import Clock
 from aurexd.errors import InboxFullError, StoreError
+from aurexd.foreign import without_directories
 from aurexd.identity import Scope
 from aurexd.market import EpochUs, Price, format_time
 from aurexd.protocol import compose
@@ -176,7 +177,9 @@ class Api:
         try:
             answer = await self._history(asked, state, now)
         except StoreError as error:
-            raise HTTPException(503, f"history is not available: {error}") from error
+            raise HTTPException(
+                503, f"history is not available: {without_directories(str(error))}"
+            ) from error
         etag = answer.headers["ETag"]
         known = [tag.strip() for tag in request.headers.get("if-none-match", "").split(",")]
         if etag in known or etag.removeprefix("W/") in known or "*" in known:
@@ -276,7 +279,7 @@ class Api:
             },
             "store": {
                 "state": store.state,
-                "reason": store.reason,
+                "reason": store.reason and without_directories(store.reason),
                 "stored": store.stored,
                 "waiting": store.waiting,
                 "dropped": store.dropped,
@@ -357,6 +360,8 @@ def _source(status: SourceStatus) -> dict[str, Any]:
     for name in ("since", "last_tick", "next_attempt"):
         if fields[name] is not None:
             fields[name] = format_time(fields[name])
+    if status.last_error is not None:
+        fields["last_error"] = without_directories(status.last_error)
     return fields
 
 

@@ -54,6 +54,21 @@ def row(close: float = 2706.93, seconds: int = 0) -> PriceRow:
     )
 
 
+def waiting(last_error: str) -> SourceStatus:
+    return SourceStatus(
+        name="alltick",
+        type="alltick",
+        priority=1,
+        symbols={"XAUUSD": "GOLD"},
+        instruments={"XAUUSD": Instrument.SPOT},
+        state=SourceState.WAITING,
+        since=START,
+        failures=3,
+        last_error=last_error,
+        next_attempt=EpochUs(START + 5 * SECOND_US),
+    )
+
+
 def problem(answer: Answer) -> str:
     """The message of an error, whose form is always the same."""
     error = answer.json()["error"]
@@ -245,6 +260,20 @@ async def test_history_that_cannot_be_read_says_why() -> None:
         )
 
 
+async def test_no_reason_tells_a_client_where_the_files_are() -> None:
+    async with serving() as served:
+        served.persister.error = StoreError("/var/lib/aurexd/aurexd.db is locked")
+        answer = await served.fetch(f"{API}/prices/history")
+        assert problem(answer) == "history is not available: aurexd.db is locked"
+        served.persister.store = StoreStatus(
+            state=StoreState.DEGRADED, since=START, reason="/var/lib/aurexd/aurexd.db is locked"
+        )
+        assert (await served.fetch("/readyz")).json()["store"]["reason"] == "aurexd.db is locked"
+        served.sources = [waiting("AllTick: /etc/aurexd/alltick.token is empty")]
+        (source,) = (await served.fetch(f"{API}/sources")).json()["sources"]
+        assert source["last_error"] == "AllTick: alltick.token is empty"
+
+
 # --- candles ---
 
 
@@ -404,20 +433,7 @@ async def test_a_long_answer_is_the_same_as_a_short_one() -> None:
 
 async def test_sources_say_how_they_are_and_symbols_who_carries_them() -> None:
     async with serving() as served:
-        served.sources = [
-            SourceStatus(
-                name="alltick",
-                type="alltick",
-                priority=1,
-                symbols={"XAUUSD": "GOLD"},
-                instruments={"XAUUSD": Instrument.SPOT},
-                state=SourceState.WAITING,
-                since=START,
-                failures=3,
-                last_error="connection refused",
-                next_attempt=EpochUs(START + 5 * SECOND_US),
-            )
-        ]
+        served.sources = [waiting("connection refused")]
         answer = await served.fetch(f"{API}/sources")
         assert (answer.status, answer.headers["cache-control"]) == (200, "no-store")
         (source,) = answer.json()["sources"]
