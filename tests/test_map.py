@@ -24,7 +24,10 @@ LAYERS = [
         "aurexd.drain",
         "aurexd.backoff",
         "aurexd.identity",
+        "aurexd.forwarded",
+        "aurexd.hosts",
         "aurexd.limits",
+        "aurexd.proxy_protocol",
         "aurexd.pricing",
         "aurexd.screening",
         "aurexd.candles",
@@ -63,6 +66,9 @@ PURE = [
     "market.py",
     "calendar.py",
     "foreign.py",
+    "forwarded.py",
+    "hosts.py",
+    "proxy_protocol.py",
     "backlog.py",
 ]
 """Rules: no event loop, no clock, no database, no log."""
