@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import Counter, OrderedDict
 from ipaddress import IPv6Address, ip_address
 
 import msgspec
@@ -34,6 +34,52 @@ class TokenBucket(msgspec.Struct):
         return (1.0 - self.tokens) / rate
 
 
+def spend(full_at: float, now: float, *, rate: float, burst: float) -> tuple[float, float]:
+    """One token of a bucket of which only that time is kept at which it will be full again: the cheapest there is.
+
+    That time afterwards, and 0.0, or the seconds until there is a token (and nothing is spent).
+    """
+    full_at = min(max(full_at, now), now + burst / rate)
+    tokens = burst - (full_at - now) * rate
+    # A hair less than a whole one is a rounding error of the line above.
+    return (full_at + 1.0 / rate, 0.0) if tokens > 1.0 - 1e-6 else (full_at, (1.0 - tokens) / rate)
+
+
+class Rates:
+    """A token bucket for each of many keys, in a table that forgets: those that are full again, and never more than
+    `capacity` of the others. A rate of 0 is none: nothing is limited, and nothing kept."""
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
+        self._full_at: OrderedDict[str, float] = OrderedDict()
+        """The one that was quiet for the longest comes first."""
+
+    def __len__(self) -> int:
+        return len(self._full_at)
+
+    def take(self, key: str, now: float, *, rate: float, burst: float) -> float:
+        """Spend one of the key's tokens: 0.0, or the seconds until there is one (and nothing is spent)."""
+        if not rate:
+            return 0.0
+        self._full_at[key], wait_s = spend(self._full_at.get(key, now), now, rate=rate, burst=burst)
+        self._full_at.move_to_end(key)
+        self._forget(now)
+        return wait_s
+
+    def wait(self, key: str, now: float, *, rate: float, burst: float) -> float:
+        """The seconds until the key has a token; nothing is spent."""
+        return spend(self._full_at.get(key, now), now, rate=rate, burst=burst)[1] if rate else 0.0
+
+    def _forget(self, now: float) -> None:
+        """Two at a time, so that the table shrinks while it is used and nobody waits for it."""
+        for _ in range(2):
+            first = next(iter(self._full_at))
+            if self._full_at[first] <= now or len(self._full_at) > self._capacity:
+                del self._full_at[first]
+            if not self._full_at:
+                return
+
+
 def address_group(address: str) -> str:
     """Whom an address stands for: itself, or for IPv6 its /64, which is what one household is given."""
     parsed = ip_address(address)
@@ -41,7 +87,7 @@ def address_group(address: str) -> str:
         if parsed.ipv4_mapped is not None:
             return str(parsed.ipv4_mapped)
         return f"{IPv6Address(int(parsed) >> 64 << 64)}/64"
-    return address
+    return str(parsed)
 
 
 class SessionCounts:
