@@ -56,6 +56,7 @@ from aurexd.server.api import Api
 from aurexd.server.credentials import Credentials
 from aurexd.server.events import EventStreamServer
 from aurexd.server.http import HttpServer
+from aurexd.server.interface import Phase
 from aurexd.server.port import Port, bind
 from aurexd.server.streaming import CLOSE_S, Streaming
 from aurexd.server.tls import server_tls
@@ -95,7 +96,7 @@ class Daemon:
         self._started_at = trio.current_time()
         self._stop = trio.Event()
         self.settings = Settings(config)
-        self.phase = "starting"
+        self.phase: Phase = "starting"
         self._providers = [
             provider_class(settings.type)(settings, update_interval_s=config.realtime.update_interval_s)
             for settings in config.sources

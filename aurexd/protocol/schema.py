@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+from collections.abc import Iterable
 from typing import Any, get_args
 
 import msgspec
@@ -56,7 +57,7 @@ def json_schema() -> dict[str, Any]:
         "$defs": {
             "ClientMessage": {"anyOf": _references(CLIENT_MESSAGES, "#/$defs/")},
             "ServerMessage": {"anyOf": _references(SERVER_MESSAGES, "#/$defs/")},
-            **_definitions("#/$defs/{name}"),
+            **definitions(CLIENT_MESSAGES + SERVER_MESSAGES, "#/$defs/{name}"),
         },
     }
 
@@ -111,7 +112,7 @@ def asyncapi_document() -> dict[str, Any]:
                 }
                 for kind in every
             },
-            "schemas": _definitions("#/components/schemas/{name}"),
+            "schemas": definitions(every, "#/components/schemas/{name}"),
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},
         },
     }
@@ -144,12 +145,10 @@ def _references(kinds: tuple[type[msgspec.Struct], ...], prefix: str) -> list[di
     return [{"$ref": prefix + kind.__name__} for kind in kinds]
 
 
-def _definitions(ref_template: str) -> dict[str, Any]:
-    """The schema of every message and of everything in it, by the types' names."""
-    _, definitions = msgspec.json.schema_components(
-        CLIENT_MESSAGES + SERVER_MESSAGES, ref_template=ref_template
-    )
-    adapted: dict[str, Any] = _adapt(definitions)
+def definitions(kinds: Iterable[type[msgspec.Struct]], ref_template: str) -> dict[str, Any]:
+    """The schema of each type and of everything in it, by the types' names."""
+    _, found = msgspec.json.schema_components(kinds, ref_template=ref_template)
+    adapted: dict[str, Any] = _adapt(found)
     return adapted
 
 

@@ -11,6 +11,7 @@ import msgspec
 import pykka
 import structlog
 import trio
+from msgspec import UNSET
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -37,12 +38,25 @@ from aurexd.clock import Clock
 from aurexd.errors import InboxFullError, StoreError
 from aurexd.foreign import without_directories
 from aurexd.identity import Scope
-from aurexd.market import EpochUs, Price, format_time
-from aurexd.protocol import compose
+from aurexd.market import EpochUs
 from aurexd.protocol.schema import asyncapi_document
 from aurexd.server import request as head
 from aurexd.server.credentials import Credentials, Unauthorized, needs_token
-from aurexd.server.history import TICK, Answer, Asked, candle_answer, read_query, tick_answer
+from aurexd.server.history import TICK, Answer, Asked, candle_answer, read_asked, tick_answer
+from aurexd.server.interface import (
+    Error,
+    Health,
+    LatestPrice,
+    Phase,
+    QueryError,
+    Readiness,
+    Source,
+    Sources,
+    Stats,
+    Symbol,
+    SymbolQuery,
+    read_query,
+)
 from aurexd.server.openapi import openapi_document
 
 log = structlog.get_logger(__name__)
@@ -85,8 +99,8 @@ class Lifecycle(Protocol):
     """What the daemon knows of itself."""
 
     @property
-    def phase(self) -> str:
-        """`starting`, `serving` or `draining`."""
+    def phase(self) -> Phase:
+        """Of its life."""
 
     @property
     def uptime_s(self) -> float:
@@ -136,6 +150,7 @@ class Api:
             ],
             exception_handlers={
                 HTTPException: _error,
+                QueryError: _bad_query,
                 trio.TooSlowError: _busy,
                 pykka.ActorDeadError: _busy,
                 Exception: _failure,
@@ -164,16 +179,16 @@ class Api:
 
     async def latest(self, request: Request) -> Response:
         """The newest price of one symbol, with the quality it has now."""
-        state = await self._symbol(request)
+        state = await self._symbol(read_query(SymbolQuery, request.query_params))
         if state.price is None:
             raise HTTPException(503, f"{state.symbol} has no price yet: {state.status_reason}")
-        return _json(_latest(state.price, self._clock.now()))
+        return _json(LatestPrice.of(state.price, self._clock.now()))
 
     async def history(self, request: Request) -> Response:
         """The stored prices of one symbol, one by one or as candles, oldest first."""
         now = self._clock.now()
-        asked = read_query(request.query_params, request.headers.get("accept", ""), now)
-        state = await self._symbol(request)
+        asked = read_asked(request.query_params, request.headers.get("accept", ""), now)
+        state = await self._symbol(read_query(SymbolQuery, request.query_params))
         try:
             answer = await self._history(asked, state, now)
         except StoreError as error:
@@ -183,7 +198,8 @@ class Api:
         etag = answer.headers["ETag"]
         known = [tag.strip() for tag in request.headers.get("if-none-match", "").split(",")]
         if etag in known or etag.removeprefix("W/") in known or "*" in known:
-            return Response(status_code=304, headers=answer.headers)
+            headers = {name: value for name, value in answer.headers.items() if name != "Content-Type"}
+            return Response(status_code=304, headers=headers)
         return Response(answer.body, headers=answer.headers)
 
     async def _history(self, asked: Asked, state: SymbolState, now: EpochUs) -> Answer:
@@ -208,15 +224,16 @@ class Api:
             len(page.candles), candle_answer, asked, symbol, state.instrument, state.decimals, page
         )
 
-    async def _symbol(self, request: Request) -> SymbolState:
+    async def _symbol(self, query: SymbolQuery) -> SymbolState:
         """The symbol that was asked for, or the first default one."""
-        name = request.query_params.get("symbol")
         states = await _ask(self._aggregator, GetSymbols())
-        if name is None:
+        if query.symbol is UNSET:
             return next((state for state in states if state.default), states[0])
-        state = await _ask(self._aggregator, GetSymbol(symbol=name))
+        state = await _ask(self._aggregator, GetSymbol(symbol=query.symbol))
         if state is None:
-            raise HTTPException(404, f"no symbol {name!r}; there are {', '.join(s.symbol for s in states)}")
+            raise HTTPException(
+                404, f"no symbol {query.symbol!r}; there are {', '.join(s.symbol for s in states)}"
+            )
         return state
 
     # --- the daemon ---
@@ -225,67 +242,28 @@ class Api:
         """Every source: its state, why it failed, when it tries again; and each symbol's carrier."""
         states = await _ask(self._aggregator, GetSymbols())
         return _json(
-            {
-                "sources": [_source(status) for status in await self._sources()],
-                "symbols": [
-                    {
-                        "symbol": state.symbol,
-                        "instrument": state.instrument,
-                        "decimals": state.decimals,
-                        "default": state.default,
-                        "quality": state.quality,
-                        "source": state.source,
-                        "reason": state.status_reason,
-                        "since": format_time(state.status_time),
-                    }
-                    for state in states
-                ],
-            }
+            Sources(
+                sources=[Source.of(status) for status in await self._sources()],
+                symbols=[Symbol.of(state) for state in states],
+            )
         )
 
     async def stats(self, _request: Request) -> Response:
         """How many clients, how many messages."""
-        stats = await _ask(self._hub, GetStats())
-        now = self._clock.now()
-        return _json(
-            {
-                "active_connections": stats.active_connections,
-                "connections": stats.connections,
-                "messages_sent": stats.messages_sent,
-                "update_count": stats.update_count,
-                "epoch": stats.epoch,
-                "channels": stats.channels,
-                "last_price": {symbol: _latest(price, now) for symbol, price in stats.last_price.items()},
-            }
-        )
+        return _json(Stats.of(await _ask(self._hub, GetStats()), self._clock.now()))
 
     async def healthz(self, _request: Request) -> Response:
         """200 while the core actors answer."""
         await _ask(self._hub, GetStats())
         await _ask(self._aggregator, GetSymbols())
-        return _json({"status": "ok", "version": __version__, "uptime_s": round(self._lifecycle.uptime_s, 1)})
+        return _json(Health(status="ok", version=__version__, uptime_s=round(self._lifecycle.uptime_s, 1)))
 
     async def readyz(self, _request: Request) -> Response:
         """200 while clients can be served; how fresh the prices are, and if stored, stands in the body."""
         states = await _ask(self._aggregator, GetSymbols())
         store = await _ask(self._persister, GetStore())
-        phase = self._lifecycle.phase
-        body = {
-            "ready": phase == "serving",
-            "phase": phase,
-            "symbols": {
-                s.symbol: {"quality": s.quality, "source": s.source, "reason": s.status_reason}
-                for s in states
-            },
-            "store": {
-                "state": store.state,
-                "reason": store.reason and without_directories(store.reason),
-                "stored": store.stored,
-                "waiting": store.waiting,
-                "dropped": store.dropped,
-            },
-        }
-        return _json(body, 200 if phase == "serving" else 503)
+        readiness = Readiness.of(self._lifecycle.phase, states, store)
+        return _json(readiness, 200 if readiness.ready else 503)
 
     # --- documents ---
 
@@ -347,24 +325,6 @@ async def _off_the_loop(rows: int, write: Callable[P, R], *args: P.args, **kwarg
     return await trio.to_thread.run_sync(functools.partial(write, *args, **kwargs))
 
 
-def _latest(price: Price, now: EpochUs) -> dict[str, Any]:
-    return {
-        **msgspec.structs.asdict(compose.price_data(price)),
-        "received": format_time(price.receive_time),
-        "age_ms": (now - price.receive_time) // 1000,
-    }
-
-
-def _source(status: SourceStatus) -> dict[str, Any]:
-    fields = msgspec.structs.asdict(status)
-    for name in ("since", "last_tick", "next_attempt"):
-        if fields[name] is not None:
-            fields[name] = format_time(fields[name])
-    if status.last_error is not None:
-        fields["last_error"] = without_directories(status.last_error)
-    return fields
-
-
 def _json(body: Any, status: int = 200) -> Response:
     return Response(
         _encode(body), status, media_type="application/json", headers={"Cache-Control": "no-store"}
@@ -373,7 +333,7 @@ def _json(body: Any, status: int = 200) -> Response:
 
 def _problem(status: int, message: str, headers: Mapping[str, str] | None = None) -> Response:
     return Response(
-        _encode({"error": {"status": status, "message": message}}),
+        _encode(Error.of(status, message)),
         status,
         media_type="application/json",
         headers={"Cache-Control": "no-store", **(headers or {})},
@@ -383,6 +343,10 @@ def _problem(status: int, message: str, headers: Mapping[str, str] | None = None
 async def _error(_request: Request, error: Exception) -> Response:
     known = cast("HTTPException", error)
     return _problem(known.status_code, known.detail, known.headers)
+
+
+async def _bad_query(_request: Request, error: Exception) -> Response:
+    return _problem(400, str(error))
 
 
 async def _busy(_request: Request, error: Exception) -> Response:

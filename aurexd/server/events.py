@@ -26,6 +26,7 @@ from aurexd.protocol.codes import CloseCode, ErrorCode, should_reconnect
 from aurexd.protocol.data import MAX_CHANNELS
 from aurexd.server.admission import Admission, Place, Refusal
 from aurexd.server.credentials import INVALID, Unauthorized
+from aurexd.server.interface import Error
 from aurexd.server.request import Request
 from aurexd.server.stream import ClientStream
 from aurexd.server.streaming import CLOSE_S, Streaming, retry_after_ms
@@ -186,7 +187,7 @@ def _query(request: Request) -> dict[str, list[str]]:
 
 async def _answer(stream: ClientStream, status: HTTPStatus, message: str, challenge: str = "") -> None:
     """An answer that says what is wrong, as the HTTP side words it."""
-    body = msgspec.json.encode({"error": {"status": status.value, "message": message}})
+    body = msgspec.json.encode(Error.of(status.value, message))
     asks = f"WWW-Authenticate: {challenge}\r\n" if challenge else ""
     head = (
         f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: application/json\r\n{asks}"

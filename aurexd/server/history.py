@@ -12,21 +12,20 @@ from typing import Any
 from urllib.parse import urlencode
 
 import msgspec
-from starlette.exceptions import HTTPException
+from msgspec import UNSET, UnsetType
 
 from aurexd.actors.messages import CandlePage, CandleRow, PriceRow
-from aurexd.candles import INTERVALS, all_over_by
+from aurexd.candles import all_over_by
 from aurexd.market import SECOND_US, EpochUs, Instrument, format_time, parse_time
+from aurexd.server.interface import HISTORY_LIMIT_MAX, HistoryPrice, HistoryQuery, QueryError, read_query
 
 PATH = "/api/v1/prices/history"
 
 TICK = "tick"
 """Not an interval: every price, one by one."""
 
-LIMIT = 1000
-LIMIT_MAX = 10_000
 TICK_HOURS = 24.0
-MAX_HOURS = 24.0 * 3660
+"""How far back ticks go where nobody says."""
 
 FINAL_MAX_AGE_S = 86_400
 """How long candles that cannot change any more may be kept without asking again; the store deletes them some day."""
@@ -61,46 +60,40 @@ CANDLE_COLUMNS = ("start", "end", "open", "high", "low", "close", "ticks", "fina
 """Of a candle as in the message `candle`, without what all have in common."""
 
 
-def read_query(query: Mapping[str, str], accept: str, now: EpochUs) -> Asked:
+def read_asked(parameters: Mapping[str, str], accept: str, now: EpochUs) -> Asked:
     """What is wanted.
 
     Raises:
-        HTTPException: 400, with what is wrong and what would be right.
+        QueryError: what is wrong, and what would be right.
 
     """
-    interval = query.get("interval", TICK)
-    if interval != TICK and interval not in INTERVALS:
-        raise HTTPException(400, f"interval: {interval!r} is none — use {TICK}, {', '.join(INTERVALS)}")
-    end = _time(query, "to", EpochUs(now + 1))
-    start: EpochUs | None
-    if "from" in query:
-        start = _time(query, "from", end)
+    query = read_query(HistoryQuery, parameters)
+    end = _time("to", query.end, EpochUs(now + 1))
+    start: EpochUs | None = None
+    if query.start is not UNSET:
+        start = _time("from", query.start, end)
         if start >= end:
-            raise HTTPException(
-                400,
-                f"from: {query['from']!r} is not before {'to' if 'to' in query else 'now'}, {format_time(end)}",
-            )
-    elif "hours" in query or interval == TICK:
-        hours = _number(query, "hours", TICK_HOURS, 0.0, MAX_HOURS)
+            until = "now" if query.end is UNSET else "to"
+            raise QueryError(f"from: {query.start!r} is not before {until}, {format_time(end)}")
+    elif query.hours is not UNSET or query.interval == TICK:
+        hours = TICK_HOURS if query.hours is UNSET else query.hours
         start = EpochUs(max(0, end - int(hours * 3600 * SECOND_US)))
-    else:
-        start = None
     return Asked(
-        interval=interval,
+        interval=query.interval,
         start=start,
         end=end,
-        until_now="to" not in query,
-        limit=_whole_number(query, "limit", LIMIT, 1, LIMIT_MAX),
-        form=_form(query, accept),
+        until_now=query.end is UNSET,
+        limit=query.limit,
+        form=_form(accept) if query.format is UNSET else query.format,
     )
 
 
 def tick_answer(asked: Asked, symbol: str, rows: Sequence[PriceRow]) -> Answer:
     """The answer for every price, one by one."""
-    prices = [_price(row) for row in rows]
+    prices = [HistoryPrice.of(row) for row in rows]
     if asked.form == "csv":
         columns = ("timestamp", "received", "close", "bid", "ask", "source", "quality")
-        body = listing = _csv(columns, ([price[name] for name in columns] for price in prices))
+        body = listing = _csv(columns, ([getattr(price, name) for name in columns] for price in prices))
     else:
         listing = _encode(prices)
         body = _encode({**_head(asked, symbol), "prices": msgspec.Raw(listing)})
@@ -177,7 +170,7 @@ def _rows(candles: Sequence[CandleRow], form: str) -> list[str]:
     ]
 
 
-_time_text = lru_cache(2 * LIMIT_MAX)(format_time)
+_time_text = lru_cache(2 * HISTORY_LIMIT_MAX)(format_time)
 """A candle's end is the next one's start, and the same chart is asked for again."""
 
 
@@ -212,18 +205,6 @@ def _next(asked: Asked, symbol: str, oldest: EpochUs) -> str:
     return f"{PATH}?{urlencode(query, safe=':')}"
 
 
-def _price(row: PriceRow) -> dict[str, Any]:
-    return {
-        "close": row.close,
-        "bid": row.bid,
-        "ask": row.ask,
-        "source": row.source,
-        "quality": row.quality,
-        "timestamp": format_time(row.source_time),
-        "received": format_time(row.receive_time),
-    }
-
-
 def _csv(columns: Sequence[str], rows: Any) -> bytes:
     text = io.StringIO(newline="")
     writer = csv.writer(text)
@@ -232,15 +213,9 @@ def _csv(columns: Sequence[str], rows: Any) -> bytes:
     return text.getvalue().encode()
 
 
-def _form(query: Mapping[str, str], accept: str) -> str:
-    form = query.get("format")
-    if form is None:
-        wanted = _accepted(accept)
-        named = wanted.get("text/csv", 0.0)
-        return "csv" if named > wanted.get("application/json", 0.0) else "json"
-    if form not in MEDIA_TYPES:
-        raise HTTPException(400, f"format: {form!r} is none — use {' or '.join(MEDIA_TYPES)}")
-    return form
+def _form(accept: str) -> str:
+    wanted = _accepted(accept)
+    return "csv" if wanted.get("text/csv", 0.0) > wanted.get("application/json", 0.0) else "json"
 
 
 def _accepted(accept: str) -> dict[str, float]:
@@ -256,37 +231,12 @@ def _accepted(accept: str) -> dict[str, float]:
     return wanted
 
 
-def _number(query: Mapping[str, str], name: str, default: float, least: float, most: float) -> float:
-    text = query.get(name)
-    if text is None:
-        return default
-    try:
-        value = float(text)
-    except ValueError:
-        value = float("nan")
-    if not least <= value <= most:
-        raise HTTPException(400, f"{name}: expected a number from {least:g} to {most:g}, got {text!r}")
-    return value
-
-
-def _whole_number(query: Mapping[str, str], name: str, default: int, least: int, most: int) -> int:
-    text = query.get(name)
-    if text is None:
-        return default
-    if not (text.isascii() and text.isdigit() and len(text) <= 18 and least <= int(text) <= most):
-        raise HTTPException(400, f"{name}: expected a number from {least} to {most}, got {text!r}")
-    return int(text)
-
-
-def _time(query: Mapping[str, str], name: str, default: EpochUs) -> EpochUs:
-    text = query.get(name)
-    if text is None:
+def _time(name: str, text: str | UnsetType, default: EpochUs) -> EpochUs:
+    if text is UNSET:
         return default
     try:
         time = parse_time(text)
         format_time(time)  # an offset may lead out of the years that can be written
     except ValueError as error:
-        raise HTTPException(
-            400, f"{name}: expected a time such as 2025-10-27T12:00:00Z, got {text!r}"
-        ) from error
+        raise QueryError(f"{name}: expected a time such as 2025-10-27T12:00:00Z, got {text!r}") from error
     return time

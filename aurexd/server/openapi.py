@@ -1,125 +1,231 @@
-"""The OpenAPI description of the HTTP interface: one entry per route of `api.py`, kept true by a test."""
+"""The OpenAPI description of the HTTP interface: what each route is for, around the types of `interface.py`."""
 
 from __future__ import annotations
 
-from typing import Any
+import functools
+from typing import Any, NamedTuple
+
+import msgspec
 
 from aurexd import __version__
-from aurexd.candles import INTERVALS
+from aurexd.protocol.data import MAX_CHANNELS
+from aurexd.protocol.schema import definitions
 from aurexd.server.credentials import needs_token
-from aurexd.server.history import LIMIT, LIMIT_MAX, MEDIA_TYPES, TICK
-
-_SYMBOL = {
-    "name": "symbol",
-    "in": "query",
-    "schema": {"type": "string"},
-    "description": "A configured symbol; without it, the first default one.",
-}
-
-
-def _query(name: str, schema: dict[str, Any], description: str) -> dict[str, Any]:
-    return {"name": name, "in": "query", "schema": schema, "description": description}
-
-
-def _get(
-    summary: str, answers: dict[str, str], parameters: list[dict[str, Any]] | None = None
-) -> dict[str, Any]:
-    responses = {code: {"description": text} for code, text in answers.items()}
-    return {"get": {"summary": summary, "parameters": parameters or [], "responses": responses}}
+from aurexd.server.interface import (
+    CandleHistory,
+    Error,
+    Health,
+    History,
+    HistoryQuery,
+    LatestPrice,
+    Query,
+    Readiness,
+    Sources,
+    Stats,
+    SymbolQuery,
+)
 
 
-_UNKNOWN = "No such symbol; the message names those there are."
-_BUSY = "The daemon cannot answer now; the message says why."
+class Body(NamedTuple):
+    """What an answer has in it."""
 
-_PATHS = {
-    "/": _get("The page that shows the live price.", {"200": "HTML"}),
-    "/page/{name}": {
-        **_get("What the page loads.", {"200": "The file", "404": "No such file"}),
-        "parameters": [{"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}],
-    },
-    "/healthz": _get("Whether the process works.", {"200": "The core actors answer.", "503": _BUSY}),
-    "/readyz": _get(
-        "Whether clients can be served; freshness and store state stand in the body.",
-        {"200": "Serving.", "503": "Starting or draining."},
-    ),
-    "/api/v1/prices/latest": _get(
-        "The newest price of one symbol, with the quality it has now: as in `price_update`, and its age.",
-        {"200": "The price.", "404": _UNKNOWN, "503": "There is no price yet; the message says why."},
-        [_SYMBOL],
-    ),
-    "/api/v1/prices/history": _get(
-        "The published prices of one symbol as stored, one by one or as candles, oldest first; carries an ETag. JSON, "
-        "or CSV where `Accept` names text/csv. `next`, and the header Link, lead to the candles before these.",
-        {
-            "200": "The prices or candles.",
-            "304": "Unchanged.",
-            "400": "A bad parameter.",
-            "404": _UNKNOWN,
-            "503": _BUSY,
-        },
-        [
-            _SYMBOL,
-            _query(
-                "interval",
-                {"type": "string", "enum": [TICK, *INTERVALS], "default": TICK},
-                "tick: every price, one by one, by receive time; else candles, by their start.",
-            ),
-            _query(
-                "hours",
-                {"type": "number"},
-                "How far back from `to`; default: 24 for ticks, as far as there are candles.",
-            ),
-            _query(
-                "from", {"type": "string", "format": "date-time"}, "Start (inclusive); wins over `hours`."
-            ),
-            _query("to", {"type": "string", "format": "date-time"}, "End (exclusive); default: now."),
-            _query(
-                "limit",
-                {"type": "integer", "default": LIMIT, "minimum": 1, "maximum": LIMIT_MAX},
-                "At most this many, the newest of the range.",
-            ),
-            _query("format", {"type": "string", "enum": list(MEDIA_TYPES)}, "Wins over `Accept`."),
-        ],
-    ),
-    "/api/v1/sources": _get(
-        "Every source with its state, its last error and its next attempt; each symbol's carrier.",
-        {"200": "The sources.", "503": _BUSY},
-    ),
-    "/api/v1/ws/stats": _get("Clients and messages, in total.", {"200": "The figures.", "503": _BUSY}),
-    "/api/v1/ws/stream": _get(
-        "The WebSocket; described by /api/v1/asyncapi.json.",
-        {"101": "A WebSocket from here on.", "426": "Not a WebSocket request."},
-    ),
-    "/api/v1/openapi.json": _get("This document.", {"200": "OpenAPI 3.1."}),
-    "/api/v1/asyncapi.json": _get("The WebSocket's messages.", {"200": "AsyncAPI 3.0."}),
-}
+    meaning: str
+    content: tuple[type[msgspec.Struct], ...] | str = ()
+    """One of these types, as JSON; or a media type of whose content no more is said; or nothing."""
+    headers: tuple[str, ...] = ()
+    """Of `_HEADERS`."""
+    csv: bool = False
+    """Whether the same is to be had as CSV."""
 
+
+class Operation(NamedTuple):
+    """A GET of one path."""
+
+    name: str
+    summary: str
+    answers: dict[int, Body]
+    query: type[Query] | None = None
+    others: tuple[dict[str, Any], ...] = ()
+    """Parameters that are no field of a `Query`."""
+
+
+_STOPPING = Body("The daemon stops; come again after `Retry-After`.", (Error,), ("Retry-After",))
+_BUSY = Body("The daemon stops, or cannot answer now; the message says why.", (Error,), ("Retry-After",))
+_UNKNOWN = Body("No such symbol; the message names those there are.", (Error,))
+_BAD_QUERY = Body("A parameter is not what it has to be; the message names it.", (Error,))
 
 _UNAUTHORIZED = {
-    "401": {
-        "description": "A token is needed, or the one that was shown is not valid; the message says why."
+    401: Body(
+        "A token is needed, or the one that was shown is not valid; the message says why.",
+        (Error,),
+        ("WWW-Authenticate",),
+    ),
+    403: Body("The token lacks the scope.", (Error,), ("WWW-Authenticate",)),
+}
+"""Of every route that needs a token, where tokens are asked for."""
+
+_HEADERS = {
+    "ETag": {
+        "description": "Names this state of the history, for `If-None-Match`.",
+        "schema": {"type": "string"},
     },
-    "403": {"description": "The token lacks the scope."},
+    "Link": {
+        "description": "Where the candles before these are, as `rel=next`.",
+        "schema": {"type": "string"},
+    },
+    "WWW-Authenticate": {
+        "description": "What is wrong with the token, for programs (RFC 6750).",
+        "schema": {"type": "string"},
+    },
+    "Retry-After": {
+        "description": "Seconds until it is worth while to come again, while the daemon stops.",
+        "schema": {"type": "integer", "minimum": 0},
+    },
+    "Upgrade": {
+        "description": "What to ask for instead.",
+        "schema": {"type": "string", "const": "websocket"},
+    },
 }
 
 
-def _guarded(path: str, item: dict[str, Any]) -> dict[str, Any]:
-    """A path's item, with what is said of tokens there."""
-    get = item["get"]
-    if not needs_token(path):
-        return {**item, "get": {**get, "security": []}}
-    return {**item, "get": {**get, "responses": get["responses"] | _UNAUTHORIZED}}
+def _other(
+    place: str, name: str, description: str, *, required: bool = False, **schema: Any
+) -> dict[str, Any]:
+    return {
+        "name": name,
+        "in": place,
+        "required": required,
+        "description": description,
+        "schema": {"type": "string", **schema},
+    }
 
 
+OPERATIONS = {
+    "/": Operation(
+        "page", "The page that shows the live price.", {200: Body("The page.", "text/html"), 503: _STOPPING}
+    ),
+    "/page/{name}": Operation(
+        "page_file",
+        "What the page loads.",
+        {200: Body("The file.", "*/*"), 404: Body("No such file.", (Error,)), 503: _STOPPING},
+        others=(_other("path", "name", "Of the file.", required=True),),
+    ),
+    "/healthz": Operation(
+        "health",
+        "Whether the process works.",
+        {200: Body("Its core actors answer.", (Health,)), 503: Body("They do not.", (Error,))},
+    ),
+    "/readyz": Operation(
+        "readiness",
+        "Whether clients can be served; freshness and store state stand in the body.",
+        {
+            200: Body("They can.", (Readiness,)),
+            503: Body("It starts or stops, and says how far it is; or it cannot answer.", (Readiness, Error)),
+        },
+    ),
+    "/api/v1/prices/latest": Operation(
+        "latest_price",
+        "The newest price of one symbol, with the quality it has now: as in `price_update`, and its age.",
+        {
+            200: Body("The price.", (LatestPrice,)),
+            404: _UNKNOWN,
+            503: Body(
+                "There is no price yet, or as elsewhere; the message says why.", (Error,), ("Retry-After",)
+            ),
+        },
+        query=SymbolQuery,
+    ),
+    "/api/v1/prices/history": Operation(
+        "price_history",
+        "The published prices of one symbol as stored, one by one or as candles, oldest first. JSON, or CSV where "
+        "`Accept` names text/csv. `next`, and the header Link, lead to the candles before these.",
+        {
+            200: Body("The prices or candles.", (History, CandleHistory), ("ETag", "Link"), csv=True),
+            304: Body("Unchanged since the ETag in `If-None-Match`.", (), ("ETag",)),
+            400: _BAD_QUERY,
+            404: _UNKNOWN,
+            503: _BUSY,
+        },
+        query=HistoryQuery,
+        others=(_other("header", "If-None-Match", "The ETag of an earlier answer."),),
+    ),
+    "/api/v1/sources": Operation(
+        "sources",
+        "Every source with its state, its last error and its next attempt; each symbol's carrier.",
+        {200: Body("The sources.", (Sources,)), 503: _BUSY},
+    ),
+    "/api/v1/stream": Operation(
+        "event_stream",
+        "The WebSocket's messages as server-sent events, for who cannot have a WebSocket. Each event's data is "
+        "one message; docs/protocol.md has them.",
+        {
+            200: Body("Events, until either end closes.", "text/event-stream"),
+            400: Body("A channel that is not served; the message says which there are.", (Error,)),
+            403: Body("The token lacks the scope, or pages of this origin may not connect.", (Error,)),
+        },
+        others=(
+            _other(
+                "query",
+                "channels",
+                f"At most {MAX_CHANNELS} names with commas between, as `price:XAUUSD,status:XAUUSD`; without it, "
+                "price and status of the default symbols.",
+            ),
+            _other(
+                "header", "Last-Event-ID", "The `id` of the last event: what was missed since then follows."
+            ),
+        ),
+    ),
+    "/api/v1/ws/stats": Operation(
+        "stats", "Clients and messages, in total.", {200: Body("The figures.", (Stats,)), 503: _BUSY}
+    ),
+    "/api/v1/ws/stream": Operation(
+        "websocket",
+        "The WebSocket; described by /api/v1/asyncapi.json.",
+        {
+            101: Body("A WebSocket from here on."),
+            426: Body("Not a WebSocket request.", (Error,), ("Upgrade",)),
+            503: _STOPPING,
+        },
+    ),
+    "/api/v1/openapi.json": Operation(
+        "openapi", "This document.", {200: Body("OpenAPI 3.1.", "application/json"), 503: _STOPPING}
+    ),
+    "/api/v1/asyncapi.json": Operation(
+        "asyncapi",
+        "The WebSocket's messages.",
+        {200: Body("AsyncAPI 3.0.", "application/json"), 503: _STOPPING},
+    ),
+}
+"""By path. A test holds them against the routes, and every answer that any test gets against its description."""
+
+
+@functools.cache
 def openapi_document() -> dict[str, Any]:
     """The whole document, OpenAPI 3.1."""
+    bodies = {
+        kind
+        for operation in OPERATIONS.values()
+        for body in operation.answers.values()
+        if not isinstance(body.content, str)
+        for kind in body.content
+    }
     return {
         "openapi": "3.1.0",
-        "info": {"title": "aurexd", "version": __version__, "license": {"name": "Apache-2.0"}},
-        "paths": {path: _guarded(path, item) for path, item in _PATHS.items()},
+        "info": {
+            "title": "aurexd",
+            "version": __version__,
+            "description": "Real-time gold prices over HTTP, for who asks now and then.",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "servers": [{"url": "/"}],
         # Either: whether tokens are asked for is the operator's to say.
         "security": [{"token": []}, {}],
+        "paths": {path: {"get": _operation(path, operation)} for path, operation in OPERATIONS.items()},
         "components": {
+            "schemas": definitions(
+                sorted(bodies, key=lambda kind: kind.__name__), "#/components/schemas/{name}"
+            ),
+            "headers": _HEADERS,
             "securitySchemes": {
                 "token": {
                     "type": "http",
@@ -127,6 +233,48 @@ def openapi_document() -> dict[str, Any]:
                     "bearerFormat": "JWT",
                     "description": "A signed token with the scope `read`, where the daemon asks for one.",
                 }
-            }
+            },
         },
     }
+
+
+def _operation(path: str, operation: Operation) -> dict[str, Any]:
+    guarded = needs_token(path)
+    answers = sorted(((_UNAUTHORIZED if guarded else {}) | operation.answers).items())
+    return {
+        "operationId": operation.name,
+        "summary": operation.summary,
+        **({} if guarded else {"security": []}),
+        "parameters": [*(_parameters(operation.query) if operation.query else ()), *operation.others],
+        "responses": {
+            **{str(status): _response(body) for status, body in answers},
+            "default": _response(Body("Anything else; the message says what.", (Error,))),
+        },
+    }
+
+
+def _parameters(query: type[Query]) -> list[dict[str, Any]]:
+    schema = definitions([query], "#/components/schemas/{name}")[query.__name__]
+    parameters = []
+    for name, described in schema["properties"].items():
+        taken = dict(described)
+        description = taken.pop("description")
+        parameters.append(
+            {"name": name, "in": "query", "required": False, "description": description, "schema": taken}
+        )
+    return parameters
+
+
+def _response(body: Body) -> dict[str, Any]:
+    response: dict[str, Any] = {"description": body.meaning}
+    if body.headers:
+        response["headers"] = {name: {"$ref": f"#/components/headers/{name}"} for name in body.headers}
+    if isinstance(body.content, str):
+        response["content"] = {body.content: {}}
+    elif body.content:
+        schemas = [{"$ref": f"#/components/schemas/{kind.__name__}"} for kind in body.content]
+        schema = schemas[0] if len(schemas) == 1 else {"anyOf": schemas}
+        response["content"] = {"application/json": {"schema": schema}}
+        if body.csv:
+            response["content"]["text/csv"] = {"schema": {"type": "string"}}
+    return response

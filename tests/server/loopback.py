@@ -58,11 +58,13 @@ from aurexd.server.api import Api
 from aurexd.server.credentials import Credentials
 from aurexd.server.events import EventStreamServer
 from aurexd.server.http import HttpServer
+from aurexd.server.interface import Phase
 from aurexd.server.port import Port, bind
 from aurexd.server.streaming import Streaming
 from aurexd.server.websocket import WebSocketServer
 from aurexd.settings import Settings
 from tests.frames import FrameReader
+from tests.server import published
 
 START = EpochUs(1_761_566_400 * SECOND_US)
 """2025-10-27T12:00:00Z."""
@@ -153,7 +155,7 @@ class FakePersister(TrioActor):
 class FakeLifecycle:
     """What the daemon knows of itself."""
 
-    phase = "serving"
+    phase: Phase = "serving"
     uptime_s = 12.3
     retry_after_s = 7
 
@@ -433,7 +435,11 @@ class Served:
         lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in head.items())]
         answers = await self.say("\r\n".join([*lines, "", ""]).encode(), method)
         assert len(answers) == 1
-        return answers[0]
+        answer = answers[0]
+        if method == "GET":
+            is_json = answer.headers.get("content-type") == "application/json"
+            published.check(target, answer.status, answer.headers, answer.json() if is_json else None)
+        return answer
 
     async def say(self, data: bytes, method: str = "GET") -> list[Answer]:
         """Send bytes and parse what comes back until the server closes: answers to requests of one method."""

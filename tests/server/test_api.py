@@ -29,10 +29,12 @@ from aurexd.actors.messages import (
     StoreState,
     StoreStatus,
 )
+from aurexd.candles import INTERVALS
 from aurexd.errors import StoreError
 from aurexd.market import SECOND_US, EpochUs, Instrument, Quality
 from aurexd.server.api import ASK_S, LONG_ANSWER_ROWS
 from aurexd.server.http import ANSWER_TIMEOUT_S
+from aurexd.server.interface import HistoryQuery, Phase, QueryError, read_query
 from aurexd.server.openapi import openapi_document
 from tests.server.conftest import TlsPair
 from tests.server.loopback import START, Answer, Served, price_of, read_to_the_end, serving, status_of
@@ -189,17 +191,17 @@ async def test_history_is_not_sent_again_to_who_has_it() -> None:
 @pytest.mark.parametrize(
     ("query", "message"),
     [
-        ("interval=2m", "interval: '2m' is none — use tick, 1s, 1m, 5m, 15m, 1h, 4h, 1d"),
-        ("format=xml", "format: 'xml' is none — use json or csv"),
-        ("limit=1.5", "limit: expected a number from 1 to 10000, got '1.5'"),
+        ("interval=2m", "interval: expected 15m or 1d or 1h or 1m or 1s or 4h or 5m or tick, got '2m'"),
+        ("format=xml", "format: expected csv or json, got 'xml'"),
+        ("limit=1.5", "limit: expected a whole number from 1 to 10000, got '1.5'"),
         (
             "from=2025-10-02T00:00:00Z&to=2025-10-01T00:00:00Z",
             "from: '2025-10-02T00:00:00Z' is not before to, 2025-10-01T00:00:00Z",
         ),
-        ("limit=0", "limit: expected a number from 1 to 10000, got '0'"),
-        ("limit=10001", "limit: expected a number from 1 to 10000, got '10001'"),
-        ("limit=many", "limit: expected a number from 1 to 10000, got 'many'"),
-        ("limit=nan", "limit: expected a number from 1 to 10000, got 'nan'"),
+        ("limit=0", "limit: expected a whole number from 1 to 10000, got '0'"),
+        ("limit=10001", "limit: expected a whole number from 1 to 10000, got '10001'"),
+        ("limit=many", "limit: expected a whole number from 1 to 10000, got 'many'"),
+        ("limit=nan", "limit: expected a whole number from 1 to 10000, got 'nan'"),
         ("hours=-1", "hours: expected a number from 0 to 87840, got '-1'"),
         ("hours=inf", "hours: expected a number from 0 to 87840, got 'inf'"),
         ("from=yesterday", "from: expected a time such as 2025-10-27T12:00:00Z, got 'yesterday'"),
@@ -520,7 +522,7 @@ async def test_ready_says_what_is_fresh_and_what_is_stored() -> None:
 
 
 @pytest.mark.parametrize("phase", ["starting", "draining"])
-async def test_it_is_not_ready_while_it_starts_or_drains(phase: str) -> None:
+async def test_it_is_not_ready_while_it_starts_or_drains(phase: Phase) -> None:
     async with serving() as served:
         served.lifecycle.phase = phase
         answer = await served.fetch("/readyz")
@@ -756,22 +758,36 @@ async def test_every_route_is_documented_and_every_documented_route_is_there(
         document = answer.json()
         assert document == msgspec.json.decode(msgspec.json.encode(openapi_document()))
         assert document["info"]["version"] == __version__
-        assert set(document["paths"]) == routes(served.app)
+        assert set(document["paths"]) == {*routes(served.app), f"{API}/stream"}
         for path, item in document["paths"].items():
-            got = await served.fetch(path.replace("{name}", "page.js"))
+            target = path.replace("{name}", "page.js")
+            if path == f"{API}/stream":
+                target += "?channels=none"  # or it would not end
+            got = await served.fetch(target)
             assert str(got.status) in item["get"]["responses"], path
 
 
-async def test_the_documented_parameters_are_those_that_are_read() -> None:
-    parameters = {
-        path: {parameter["name"] for parameter in item["get"]["parameters"]}
-        for path, item in openapi_document()["paths"].items()
-    }
-    assert parameters[f"{API}/prices/latest"] == {"symbol"}
-    assert parameters[f"{API}/prices/history"] == {
-        *("symbol", "interval", "hours", "from", "to", "limit", "format")
-    }
-    assert not any(names for path, names in parameters.items() if "/prices/" not in path)
+def test_the_documented_ranges_are_those_that_hold() -> None:
+    parameters = openapi_document()["paths"][f"{API}/prices/history"]["get"]["parameters"]
+    schemas = {p["name"]: p["schema"] for p in parameters if p["in"] == "query"}
+    assert schemas["limit"] == {"type": "integer", "minimum": 1, "maximum": 10_000, "default": 1000}
+    assert schemas["hours"] == {"type": "number", "minimum": 0, "maximum": 24 * 3660}
+    assert set(schemas["interval"]["enum"]) == {"tick", *INTERVALS}
+    assert schemas.keys() == {"symbol", "interval", "hours", "from", "to", "limit", "format"}
+    for name, schema in schemas.items():
+        for text in (str(schema.get(bound)) for bound in ("minimum", "maximum") if bound in schema):
+            assert read_query(HistoryQuery, {name: text}) is not None
+            with pytest.raises(QueryError, match=f"{name}: expected a"):
+                read_query(HistoryQuery, {name: str(float(text) + (-1 if float(text) < 2 else 1))})
+
+
+def test_every_answer_has_a_schema_and_every_failure_is_an_error() -> None:
+    for path, item in openapi_document()["paths"].items():
+        for status, response in item["get"]["responses"].items():
+            content = response.get("content", {})
+            assert content or status in {"101", "304"}, (path, status)
+            if status == "default" or int(status) >= 400:
+                assert "schemas/Error" in str(content["application/json"]["schema"]), (path, status)
 
 
 async def test_the_stream_is_described_by_asyncapi() -> None:

@@ -1,0 +1,369 @@
+"""The HTTP interface as types: what each route takes, and what it answers.
+
+The routes (`api.py`) make their answers of these, and the OpenAPI document (`openapi.py`) is made from them, so that
+what is published is what is sent. Answers are open: clients ignore fields that they do not know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Literal, TypeVar
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from aurexd.actors.messages import (
+    HubStats,
+    PriceRow,
+    SourceState,
+    SourceStatus,
+    StoreState,
+    StoreStatus,
+    SymbolState,
+)
+from aurexd.foreign import without_directories
+from aurexd.market import EpochUs, Instrument, Price, Quality, format_time
+from aurexd.protocol import compose
+from aurexd.protocol.data import Output, PriceData, Timestamp
+
+HISTORY_HOURS_MAX = 24 * 3660
+HISTORY_LIMIT_MAX = 10_000
+
+# --- what is asked ---
+
+
+class Query(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """The parameters of a route. Others than these are ignored."""
+
+
+class SymbolQuery(Query, frozen=True, kw_only=True, gc=False):
+    """Which symbol."""
+
+    symbol: Annotated[
+        str | UnsetType, Meta(description="A configured symbol; without it, the first default one.")
+    ] = UNSET
+
+
+class HistoryQuery(SymbolQuery, frozen=True, kw_only=True, gc=False):
+    """Which part of the history."""
+
+    interval: Annotated[
+        Literal["tick", "1s", "1m", "5m", "15m", "1h", "4h", "1d"],
+        Meta(description="tick: every price, one by one, by receive time; else candles, by their start."),
+    ] = "tick"
+    hours: Annotated[
+        Annotated[float, Meta(ge=0, le=HISTORY_HOURS_MAX)] | UnsetType,
+        Meta(description="How far back from `to`; else 24 for ticks, as far as there are candles."),
+    ] = UNSET
+    start: Annotated[Timestamp | UnsetType, Meta(description="Start (inclusive); wins over `hours`.")] = (
+        msgspec.field(name="from", default=UNSET)
+    )
+    end: Annotated[Timestamp | UnsetType, Meta(description="End (exclusive); without it, now.")] = (
+        msgspec.field(name="to", default=UNSET)
+    )
+    limit: Annotated[
+        int, Meta(ge=1, le=HISTORY_LIMIT_MAX, description="At most this many, the newest of the range.")
+    ] = 1000
+    format: Annotated[
+        Literal["json", "csv"] | UnsetType, Meta(description="Of the answer; wins over `Accept`.")
+    ] = UNSET
+
+
+Q = TypeVar("Q", bound=Query)
+
+
+class QueryError(ValueError):
+    """A parameter is not what it has to be; the message names it and says what it may be."""
+
+
+def read_query(kind: type[Q], parameters: Mapping[str, str]) -> Q:
+    """The parameters of a request.
+
+    Raises:
+        QueryError: the first that is wrong.
+
+    """
+    values: dict[str, Any] = {}
+    for field in msgspec.structs.fields(kind):
+        text = parameters.get(field.encode_name)
+        if text is None:
+            continue
+        try:
+            values[field.name] = msgspec.convert(text, field.type, strict=False)
+        except msgspec.ValidationError as error:
+            expected = _expected(msgspec.json.schema(field.type))
+            raise QueryError(f"{field.encode_name}: expected {expected}, got {text!r}") from error
+    return kind(**values)
+
+
+def _expected(schema: dict[str, Any]) -> str:
+    match schema:
+        case {"enum": values}:
+            return " or ".join(map(str, values))
+        case {"type": kind, "minimum": least, "maximum": most}:
+            return f"a {'whole ' if kind == 'integer' else ''}number from {least:g} to {most:g}"
+        case _:
+            raise NotImplementedError(schema)
+
+
+# --- what is answered: prices ---
+
+
+class LatestPrice(PriceData, frozen=True, kw_only=True, gc=False):
+    """What a symbol costs now: as in `price_update`, and its age."""
+
+    received: Annotated[Timestamp, Meta(description="When it arrived here.")]
+    age_ms: Annotated[int, Meta(description="Since then.")]
+
+    @classmethod
+    def of(cls, price: Price, now: EpochUs) -> LatestPrice:
+        """As of `now`."""
+        return cls(
+            **msgspec.structs.asdict(compose.price_data(price)),
+            received=format_time(price.receive_time),
+            age_ms=(now - price.receive_time) // 1000,
+        )
+
+
+class HistoryPrice(Output, frozen=True, kw_only=True, gc=False):
+    """One published price, as it was stored."""
+
+    close: Annotated[float, Meta(description="The mid where bid and ask were quoted, else the last price.")]
+    bid: Annotated[float | None, Meta(description="Null where the source quoted none.")]
+    ask: Annotated[float | None, Meta(description="Null where the source quoted none.")]
+    source: Annotated[str, Meta(description="Who said so.")]
+    quality: Annotated[Quality, Meta(description="How far it could be trusted.")]
+    timestamp: Annotated[Timestamp, Meta(description="The source's time.")]
+    received: Annotated[Timestamp, Meta(description="When it arrived here.")]
+
+    @classmethod
+    def of(cls, row: PriceRow) -> HistoryPrice:
+        """A row of the store."""
+        return cls(
+            close=row.close,
+            bid=row.bid,
+            ask=row.ask,
+            source=row.source,
+            quality=row.quality,
+            timestamp=format_time(row.source_time),
+            received=format_time(row.receive_time),
+        )
+
+
+class History(Output, frozen=True, kw_only=True, gc=False):
+    """The published prices of one symbol, oldest first."""
+
+    symbol: Annotated[str, Meta(description="`XAUUSD`.")]
+    interval: Annotated[Literal["tick"], Meta(description="Every price, one by one.")]
+    start: Annotated[Timestamp, Meta(description="Of the range, inclusive.")] = msgspec.field(name="from")
+    end: Annotated[Timestamp, Meta(description="Of the range, exclusive.")] = msgspec.field(name="to")
+    prices: Annotated[list[HistoryPrice], Meta(description="Those received in it, the newest `limit`.")]
+
+
+class HistoryCandle(Output, frozen=True, kw_only=True, gc=False):
+    """One candle, as in the message `candle`; its prices have the symbol's decimals."""
+
+    start: Annotated[Timestamp, Meta(description="Of its interval, inclusive.")]
+    end: Annotated[Timestamp, Meta(description="Of its interval, exclusive.")]
+    open: Annotated[float, Meta(description="The first price.")]
+    high: Annotated[float, Meta(description="The highest.")]
+    low: Annotated[float, Meta(description="The lowest.")]
+    close: Annotated[float, Meta(description="The last.")]
+    ticks: Annotated[int, Meta(description="How many prices it was made of.")]
+    final: Annotated[bool, Meta(description="The interval is over.")]
+    revision: Annotated[int, Meta(description="How often a late price changed it when it was final.")]
+    filled: Annotated[bool, Meta(description="Taken from a provider's history: aurexd was not there.")]
+
+
+class Gap(Output, frozen=True, kw_only=True, gc=False):
+    """A time between two candles of the answer that has none."""
+
+    start: Annotated[Timestamp, Meta(description="Inclusive.")] = msgspec.field(name="from")
+    end: Annotated[Timestamp, Meta(description="Exclusive.")] = msgspec.field(name="to")
+
+
+class CandleHistory(Output, frozen=True, kw_only=True, gc=False):
+    """The candles of one symbol, oldest first."""
+
+    symbol: Annotated[str, Meta(description="`XAUUSD`.")]
+    interval: Annotated[
+        Literal["1s", "1m", "5m", "15m", "1h", "4h", "1d"], Meta(description="Of each candle.")
+    ]
+    start: Annotated[
+        Timestamp | None, Meta(description="Of the range, inclusive; null: as far as there are candles.")
+    ] = msgspec.field(name="from")
+    end: Annotated[Timestamp, Meta(description="Of the range, exclusive.")] = msgspec.field(name="to")
+    instrument: Annotated[Instrument, Meta(description="What is quoted.")]
+    candles: Annotated[list[HistoryCandle], Meta(description="Those that begin in it, the newest `limit`.")]
+    gaps: Annotated[list[Gap], Meta(description="Times between them that have none.")]
+    next: Annotated[str | None, Meta(description="Where the candles before these are; null: there are none.")]
+
+
+# --- what is answered: the daemon ---
+
+
+class Source(Output, frozen=True, kw_only=True, gc=False):
+    """One provider's connection. Counts are since its start."""
+
+    name: Annotated[str, Meta(description="As configured.")]
+    type: Annotated[str, Meta(description="Which provider's protocol it speaks.")]
+    priority: Annotated[int, Meta(description="1 is asked first.")]
+    symbols: Annotated[dict[str, str], Meta(description="Ours → the provider's.")]
+    instruments: Annotated[dict[str, Instrument], Meta(description="Symbol → what is quoted.")]
+    state: Annotated[SourceState, Meta(description="What it is doing.")]
+    since: Annotated[Timestamp, Meta(description="When it began that.")]
+    ticks: Annotated[int, Meta(description="Delivered.")]
+    last_tick: Annotated[Timestamp | None, Meta(description="When the newest arrived.")]
+    lag_ms: Annotated[
+        int | None,
+        Meta(description="How late that was, less what the provider's clock is known to be ahead."),
+    ]
+    clock_skew_ms: Annotated[
+        int | None, Meta(description="The provider's clock less ours; null while unknown.")
+    ]
+    jumps: Annotated[int, Meta(description="Moves that were refused first and then confirmed.")]
+    failures: Annotated[int, Meta(description="Connections lost or not made.")]
+    last_error: Annotated[str | None, Meta(description="For people: what failed last, and what to do.")]
+    next_attempt: Annotated[Timestamp | None, Meta(description="While it waits: when it tries again.")]
+    rejected: Annotated[dict[str, int], Meta(description="What arrived and could not be used, by reason.")]
+
+    @classmethod
+    def of(cls, status: SourceStatus) -> Source:
+        """What a source's actor, or its supervisor, knows of it."""
+        fields = msgspec.structs.asdict(status)
+        for name in ("since", "last_tick", "next_attempt"):
+            if fields[name] is not None:
+                fields[name] = format_time(fields[name])
+        if status.last_error is not None:
+            fields["last_error"] = without_directories(status.last_error)
+        return cls(**fields)
+
+
+class Symbol(Output, frozen=True, kw_only=True, gc=False):
+    """One symbol, and who carries its price."""
+
+    symbol: Annotated[str, Meta(description="`XAUUSD`.")]
+    instrument: Annotated[Instrument, Meta(description="What is quoted.")]
+    decimals: Annotated[int, Meta(description="Digits after the point that its prices are rounded to.")]
+    default: Annotated[bool, Meta(description="Whether who asks for nothing gets it.")]
+    quality: Annotated[Quality, Meta(description="Of its latest price, as of now.")]
+    source: Annotated[str | None, Meta(description="Who carries the price; null while nobody ever did.")]
+    reason: Annotated[str, Meta(description="For people: why it is so.")]
+    since: Annotated[Timestamp, Meta(description="When it became so.")]
+
+    @classmethod
+    def of(cls, state: SymbolState) -> Symbol:
+        """What the aggregator knows of it."""
+        return cls(
+            symbol=state.symbol,
+            instrument=state.instrument,
+            decimals=state.decimals,
+            default=state.default,
+            quality=state.quality,
+            source=state.source,
+            reason=state.status_reason,
+            since=format_time(state.status_time),
+        )
+
+
+class Sources(Output, frozen=True, kw_only=True, gc=False):
+    """Where the prices come from."""
+
+    sources: Annotated[list[Source], Meta(description="In the configuration's order.")]
+    symbols: Annotated[list[Symbol], Meta(description="In the configuration's order.")]
+
+
+class Stats(Output, frozen=True, kw_only=True, gc=False):
+    """Clients and messages. Counts are since the daemon's start, but for those of the channels."""
+
+    active_connections: Annotated[int, Meta(description="Streaming sessions now.")]
+    connections: Annotated[int, Meta(description="Streaming sessions ever opened.")]
+    messages_sent: Annotated[int, Meta(description="Channel messages; heartbeats and answers not counted.")]
+    update_count: Annotated[int, Meta(description="Published on all channels in this epoch.")]
+    epoch: Annotated[str, Meta(description="Which run of the counts.")]
+    channels: Annotated[dict[str, int], Meta(description="Channel → its `update_count`.")]
+    last_price: Annotated[dict[str, LatestPrice], Meta(description="Symbol → its newest price.")]
+
+    @classmethod
+    def of(cls, stats: HubStats, now: EpochUs) -> Stats:
+        """What the hub knows of its clients."""
+        last_price = {symbol: LatestPrice.of(price, now) for symbol, price in stats.last_price.items()}
+        return cls(**{**msgspec.structs.asdict(stats), "last_price": last_price})
+
+
+class Health(Output, frozen=True, kw_only=True, gc=False):
+    """The process works."""
+
+    status: Annotated[Literal["ok"], Meta(description="Its core actors answer.")]
+    version: Annotated[str, Meta(description="Of aurexd.")]
+    uptime_s: Annotated[float, Meta(description="Since the start.")]
+
+
+class SymbolReadiness(Output, frozen=True, kw_only=True, gc=False):
+    """How fresh a symbol's price is."""
+
+    quality: Annotated[Quality, Meta(description="Of its latest price, as of now.")]
+    source: Annotated[str | None, Meta(description="Who carries the price; null while nobody ever did.")]
+    reason: Annotated[str, Meta(description="For people: why it is so.")]
+
+
+class StoreReadiness(Output, frozen=True, kw_only=True, gc=False):
+    """Whether prices are stored. Counts are ticks since the start."""
+
+    state: Annotated[StoreState, Meta(description="Whether it can store.")]
+    reason: Annotated[str | None, Meta(description="For people: why not, and what to do.")]
+    stored: Annotated[int, Meta(description="Written.")]
+    waiting: Annotated[int, Meta(description="In memory, not written yet.")]
+    dropped: Annotated[int, Meta(description="Lost, because the memory for them was full.")]
+
+
+Phase = Literal["starting", "serving", "draining"]
+
+
+class Readiness(Output, frozen=True, kw_only=True, gc=False):
+    """Whether clients can be served; how fresh prices are does not count."""
+
+    ready: Annotated[bool, Meta(description="They can.")]
+    phase: Annotated[Phase, Meta(description="Of the daemon's life.")]
+    symbols: Annotated[dict[str, SymbolReadiness], Meta(description="By name.")]
+    store: Annotated[StoreReadiness, Meta(description="Whether prices are stored.")]
+
+    @classmethod
+    def of(cls, phase: Phase, states: Iterable[SymbolState], store: StoreStatus) -> Readiness:
+        """What the daemon, the aggregator and the persister say."""
+        return cls(
+            ready=phase == "serving",
+            phase=phase,
+            symbols={
+                s.symbol: SymbolReadiness(quality=s.quality, source=s.source, reason=s.status_reason)
+                for s in states
+            },
+            store=StoreReadiness(
+                state=store.state,
+                reason=store.reason and without_directories(store.reason),
+                stored=store.stored,
+                waiting=store.waiting,
+                dropped=store.dropped,
+            ),
+        )
+
+
+# --- what is answered: what went wrong ---
+
+
+class ErrorDetail(Output, frozen=True, kw_only=True, gc=False):
+    """What is wrong."""
+
+    status: Annotated[int, Meta(description="The answer's status again.")]
+    message: Annotated[str, Meta(description="For people: what, where, and what to do.")]
+
+
+class Error(Output, frozen=True, kw_only=True, gc=False):
+    """The body of every answer that is an error."""
+
+    error: Annotated[ErrorDetail, Meta(description="What is wrong.")]
+
+    @classmethod
+    def of(cls, status: int, message: str) -> Error:
+        """That status, in those words."""
+        return cls(error=ErrorDetail(status=status, message=message))
