@@ -1,9 +1,11 @@
-# Everything a person does here, in one word each. `make run` and `make test` need nothing but Python 3.11 and make.
+# Everything a person does here, in one word each. `make run` needs nothing but Python 3.11 and make; `make test` needs
+# Node 20 with npm, too.
 
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 SETUP := $(VENV)/.installed
+CONTRACT := tests/contract/node_modules/.installed
 
 .PHONY: help run test test-fast check format bench autobahn clean
 .DEFAULT_GOAL := help
@@ -16,10 +18,15 @@ $(SETUP): setup.cfg pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
+$(CONTRACT): tests/contract/package.json tests/contract/package-lock.json
+	@command -v npm >/dev/null || { echo "make test needs Node 20 or newer with npm (make test-fast does not)" >&2; exit 1; }
+	npm ci --prefix tests/contract --ignore-scripts --no-audit --no-fund
+	touch $@
+
 run: $(SETUP)  ## set up everything and start the daemon: http://localhost:8000
 	$(BIN)/aurexd run --config conf/aurexd.dev.toml
 
-test: $(SETUP) check  ## everything: lint, types, all tests
+test: $(SETUP) $(CONTRACT) check  ## everything: lint, types, all tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report term:skip-covered $(PYTEST)
 
 test-fast: $(SETUP)  ## the tests that need no process of their own
@@ -44,4 +51,4 @@ autobahn: $(SETUP)  ## the Autobahn test suite against our WebSocket: half an ho
 	$(BIN)/python -m tests.autobahn.run
 
 clean:  ## remove what the other targets made
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*
+	rm -rf $(VENV) tests/contract/node_modules build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*
