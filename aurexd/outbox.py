@@ -22,6 +22,9 @@ import msgspec
 from aurexd.protocol.codec import Encoding
 from aurexd.update import Batch, Update
 
+UPDATE_BYTES = 200
+"""What an update that waits costs here: its place, not its frame, which is everybody's."""
+
 TAKE_BYTES = 16384
 """No frame is begun beyond this in one write: what was taken can no longer be conflated, nor counted."""
 
@@ -29,9 +32,11 @@ TAKE_BYTES = 16384
 class Outbox:
     """What waits for one client. Empty at first, and again when everything was taken."""
 
-    __slots__ = ("_latest", "_lossless", "_lossless_bytes", "_replay", "_rest", "encoding")
+    __slots__ = ("_latest", "_lossless", "_lossless_bytes", "_replay", "_rest", "encoding", "taken_at")
 
-    def __init__(self, encoding: Encoding | None) -> None:
+    def __init__(self, encoding: Encoding | None, now: float = 0.0) -> None:
+        self.taken_at = now
+        """When the client took something last, or when it began not to: for its owner to keep."""
         self.encoding = encoding
         """None: no updates can wait, because there are no messages yet, only bytes."""
         self._rest = b""
@@ -53,6 +58,11 @@ class Outbox:
     def lossless_bytes(self) -> int:
         """Bytes of lossless frames that wait: the measure of a client too slow to keep."""
         return self._lossless_bytes
+
+    @property
+    def held_bytes(self) -> int:
+        """What all that waits costs in memory, about."""
+        return len(self._rest) + self._lossless_bytes + UPDATE_BYTES * (len(self._replay) + len(self._latest))
 
     def keep_rest(self, rest: bytes) -> None:
         """The tail of a write that did not fit: goes out before anything else."""

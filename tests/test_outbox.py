@@ -55,6 +55,21 @@ def test_however_much_is_published_at_most_one_update_of_a_channel_waits() -> No
     assert [m["conflated"] for m in messages] == [1000] * len(CHANNELS)
 
 
+def test_what_it_costs_grows_with_what_waits_and_not_with_what_is_published() -> None:
+    outbox = Outbox(JSON)
+    assert outbox.held_bytes == 0
+    for count in range(1, 1001):
+        outbox.keep_batch(Batch([update(channel, count) for channel in CHANNELS], JSON))
+    conflated = outbox.held_bytes
+    assert 0 < conflated < 1000
+    outbox.keep_lossless(answer(1, 5000))
+    assert outbox.held_bytes >= conflated + 5000
+    drain(outbox)
+    assert outbox.held_bytes == 0
+    outbox.keep_rest(b"x" * 300)
+    assert outbox.held_bytes == 300
+
+
 def test_one_update_says_nothing_of_conflation() -> None:
     outbox = Outbox(JSON)
     outbox.keep_batch(Batch([update("price:XAUUSD", 7)], JSON))

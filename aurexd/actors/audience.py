@@ -25,13 +25,15 @@ RING_SOCKETS = 20
 class Audience:
     """Sessions with the same encoding and the same channels."""
 
-    __slots__ = ("_ring", "_targets", "_writes", "channels", "encoding", "last_sent", "sessions")
+    __slots__ = ("_ring", "_targets", "_writes", "behind", "channels", "encoding", "last_sent", "sessions")
 
     def __init__(self, encoding: Encoding, channels: frozenset[str], ring: SendRing | None = None) -> None:
         """Without a `ring` each session is written to by itself."""
         self.encoding = encoding
         self.channels = channels
         self.sessions: list[Session] = []
+        self.behind: set[Session] = set()
+        """Those for whom something waits."""
         self.last_sent = trio.current_time()
         self._writes: list[Callable[[bytes], int]] = []
         # Each session's `write`, in the same order: the fan-out looks at nothing else of a session that keeps up,
@@ -46,12 +48,15 @@ class Audience:
         self._writes.append(session.write)
         if self._targets is not None:
             self._targets.append(session.descriptor)
+        if session.backlogged:
+            self.behind.add(session)
 
     def unseat(self, session: Session) -> None:
         """Remove a session; the last one takes its seat."""
         assert session.seat is not None
         _, number = session.seat
         session.seat = None
+        self.behind.discard(session)
         last, write = self.sessions.pop(), self._writes.pop()
         descriptor = self._targets.pop() if self._targets is not None else None
         if last is not session:
@@ -67,6 +72,10 @@ class Audience:
         self._writes[number] = session.write
         if self._targets is not None:
             self._targets[number] = session.descriptor
+        if session.backlogged:
+            self.behind.add(session)
+        else:
+            self.behind.discard(session)
 
     def write(self, data: bytes, start: int, stop: int) -> list[tuple[int, int]]:
         """Write to the sessions in the seats from `start` to before `stop`, without waiting.

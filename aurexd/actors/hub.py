@@ -431,6 +431,7 @@ class Hub(TrioActor):
         now = trio.current_time()
         turn, turns = self._beats % self._patrol_beats, self._patrol_beats
         self._beats += 1
+        self._bound_memory()
         for audience in list(self._audiences.values()):
             if now - audience.last_sent >= self._silence_s:
                 await self._break_silence(audience, now)
@@ -439,6 +440,20 @@ class Hub(TrioActor):
                 for session in patrol[start : start + SLICE]:
                     session.check_alive(now)
                 await trio.lowlevel.checkpoint()
+
+    def _bound_memory(self) -> None:
+        """What waits for all clients together has a limit, too: over it, those go for whom most waits."""
+        limit = self._settings.limits.send_queue_total_bytes
+        behind = [s for audience in self._audiences.values() for s in audience.behind if s.closing is None]
+        held = sum(session.held_bytes for session in behind)
+        if held <= limit:
+            return
+        log.warning("send_queues_full", held_bytes=held, sessions=len(behind))
+        for session in sorted(behind, key=lambda session: session.held_bytes, reverse=True):
+            held -= session.held_bytes
+            session.close(CloseCode.SLOW_CONSUMER)
+            if held <= limit:
+                return
 
     def _keep_pace(self) -> None:
         """Look as often as the shortest times ask for that ever held here: sessions keep what they were promised."""

@@ -73,6 +73,14 @@ class Line(Protocol):
     def lossless_bytes(self) -> int:
         """Bytes of lossless frames that wait."""
 
+    @property
+    def held_bytes(self) -> int:
+        """What all that waits costs in memory, about."""
+
+    @property
+    def stuck_since(self) -> float:
+        """Loop time since when the client has taken nothing of what waits; `inf` when nothing waits."""
+
     def keep(self, batch: Batch, written: int) -> None:
         """Take over a batch of which only so many bytes were written."""
 
@@ -247,6 +255,11 @@ class Session:
         """Whether its socket is full."""
         return self._line.backlogged
 
+    @property
+    def held_bytes(self) -> int:
+        """What waits for it costs so much memory, about."""
+        return self._line.held_bytes
+
     def greet(self, epoch: str) -> None:
         """The first message: what this client may rely on."""
         self.greeted.set()
@@ -323,9 +336,16 @@ class Session:
         return min(self._promised.silence_s, self._settings.heartbeat.silence_s)
 
     def check_alive(self, now: float) -> None:
-        """End the session of a client that left a ping unanswered, or that has no valid token; ping and warn before."""
+        """Ping a silent client, warn one whose token expires; close one that answers or takes nothing, or has none."""
         self._check_identity(now)
         promised, heartbeat = self._promised, self._settings.heartbeat
+        stuck_s = max(
+            promised.ping_interval_s + promised.pong_timeout_s,
+            heartbeat.ping_interval_s + heartbeat.pong_timeout_s,
+        )
+        if now - self._line.stuck_since >= stuck_s:
+            self.close(CloseCode.HEARTBEAT_TIMEOUT)
+            return
         if not self.encoding.pings:
             return
         if self._pinged_at <= self._line.last_received:

@@ -175,6 +175,13 @@ class Limits(Section):
         description="Bytes that may wait for a client that reads too slowly before its session is closed. "
         "Prices do not pile up: the newest replaces the one that waits. Cannot be switched off.",
     )
+    send_queue_total_bytes: int = Field(
+        default=268_435_456,
+        ge=65_536,
+        le=1_099_511_627_776,
+        description="Bytes that may wait for all slow clients together; over that, those for whom most waits are "
+        "closed. Looked at every second. Cannot be switched off.",
+    )
     trusted_proxies: Annotated[tuple[str, ...], NotBuilt("believing a proxy")] = Field(
         default=(),
         description="Addresses of reverse proxies whose word on the client's address is believed. Not built "

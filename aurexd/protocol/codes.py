@@ -48,8 +48,15 @@ class CloseCode(IntEnum):
     MESSAGE_TOO_BIG = 1009, "A message larger than `max_message_bytes`."
     INTERNAL_ERROR = 1011, "The server failed; its log says why."
     GOING_AWAY = 4000, "The server stops or restarts."
-    SLOW_CONSUMER = 4001, "More than `send_queue_bytes` waited for a client that reads too slowly."
-    HEARTBEAT_TIMEOUT = 4002, "Nothing was heard of the client, not even an answer to a ping."
+    SLOW_CONSUMER = (
+        4001,
+        "More than `send_queue_bytes` waited for a client that reads too slowly; or most of all when there was no "
+        "more room for all slow ones together.",
+    )
+    HEARTBEAT_TIMEOUT = (
+        4002,
+        "Nothing was heard of the client, not even an answer to a ping; or it took nothing for as long.",
+    )
     RATE_LIMITED = 4003, "The client kept sending faster than `max_messages_per_second`."
     TOO_MANY_CONNECTIONS = 4004, "Too many sessions from this address, or of this user."
     OVER_CAPACITY = 4005, "The server has as many sessions as it may."

@@ -33,6 +33,10 @@ SEND_BUFFER_BYTES = 65536
 """What the kernel may hold for one client. Small on purpose: what waits there is old and is not conflated.
 Linux doubles it for its own bookkeeping."""
 
+UNSENT_BYTES = 16384
+"""How much of that may wait to be sent at all, as against what is on its way: to a client that reads a kilobyte a
+second it is sixteen seconds old when it arrives. What is beyond that waits here and is conflated."""
+
 EXHAUSTED_PAUSE_S = 0.1
 """How long to stop accepting when the process is out of file descriptors or memory."""
 
@@ -80,9 +84,10 @@ def _bind_one(
     try:
         listener.setblocking(False)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        # Accepted sockets inherit both of these, which saves two system calls a connection.
+        # Accepted sockets inherit these, which saves system calls for each connection.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
         if family == socket.AF_INET6:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         host, port, *rest = sockaddr

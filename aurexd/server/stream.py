@@ -9,6 +9,7 @@ never interleave, and nothing is ever cut in the middle of a frame while the con
 from __future__ import annotations
 
 import contextlib
+import math
 import socket
 import ssl
 from collections.abc import Callable
@@ -184,6 +185,18 @@ class ClientStream(trio.abc.Stream):
         """Bytes of answers and alerts that wait."""
         return self._outbox.lossless_bytes if self._outbox else 0
 
+    @property
+    def held_bytes(self) -> int:
+        """What all that waits costs in memory, about."""
+        if self._outbox is None:
+            return 0
+        return self._outbox.held_bytes + (len(self._tls.sealed) if self._tls else 0)
+
+    @property
+    def stuck_since(self) -> float:
+        """Loop time since when the client has taken nothing of what waits; `inf` when nothing waits."""
+        return math.inf if self._outbox is None else self._outbox.taken_at
+
     def start_session(self, nursery: trio.Nursery, encoding: Encoding) -> None:
         """From here on frames are taken without waiting; `nursery` lives until after `end_session`."""
         self._nursery = nursery
@@ -293,7 +306,7 @@ class ClientStream(trio.abc.Stream):
 
     def _backlog(self) -> Outbox:
         if self._outbox is None:
-            self._outbox = Outbox(self._encoding)
+            self._outbox = Outbox(self._encoding, trio.current_time())
             self._change_write(_write_nothing)
             if self._nursery is not None:
                 self._flushing = True
@@ -307,7 +320,7 @@ class ClientStream(trio.abc.Stream):
             while not self._closed and self._outbox is not None:
                 await trio.lowlevel.wait_writable(self.socket)
                 # There is room again: the client took something, so it lives, be it that it says nothing.
-                self.last_received = trio.current_time()
+                self.last_received = self._outbox.taken_at = trio.current_time()
                 self._write_waiting(self._outbox)
         except trio.ClosedResourceError:
             pass

@@ -154,12 +154,16 @@ class _Conversation:
     async def close(self, code: CloseCode, wait_ms: int) -> None:
         """The last words and the closing handshake."""
         self._stream.end_session()
-        with trio.move_on_after(CLOSE_S):
+        with trio.move_on_after(CLOSE_S) as patience:
             if code is CloseCode.GOING_AWAY:
                 notice = compose.going_away("the server stops", wait_ms, self._clock.now())
                 await self._stream.send_all(self._connection.encoding.frame(notice))
             reason = close_reason(code, wait_ms if code in RETRY_LATER else None)
             await self._connection.aclose(code, reason)
+        if (
+            patience.cancelled_caught
+        ):  # perhaps before the close itself: then nothing else ends the connection
+            self._stream.abort()
 
 
 class _Connection(trio_websocket.WebSocketConnection):

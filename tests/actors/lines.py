@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -47,12 +48,12 @@ class FakeLine:
     @full.setter
     def full(self, full: bool) -> None:
         self._full = full
+        self._outbox.taken_at = trio.current_time()
         if not full:
             while self._outbox:
                 self.reader.feed(self._outbox.take())
         self.write = self._refuse if full else self._write
-        if self.on_write_changed is not None:
-            self.on_write_changed()
+        self._say_write_changed()
 
     @property
     def descriptor(self) -> int:
@@ -66,18 +67,29 @@ class FakeLine:
     def lossless_bytes(self) -> int:
         return self._outbox.lossless_bytes
 
+    @property
+    def held_bytes(self) -> int:
+        return self._outbox.held_bytes
+
+    @property
+    def stuck_since(self) -> float:
+        return self._outbox.taken_at if self._outbox else math.inf
+
     def keep(self, batch: Batch, written: int) -> None:
         self._outbox.keep_batch(batch, written)
+        self._say_write_changed()
 
     def send_frame(self, frame: bytes) -> None:
         if self._full:
             self._outbox.keep_lossless(frame)
+            self._say_write_changed()
         else:
             self.reader.feed(frame)
 
     def replay(self, updates: list[Update]) -> None:
         if self._full:
             self._outbox.keep_replay(updates)
+            self._say_write_changed()
         else:
             for update in updates:
                 self.reader.feed(update.frame(self._encoding))
@@ -89,6 +101,10 @@ class FakeLine:
         """The messages since the last time."""
         messages, self.reader.messages = self.reader.messages, []
         return messages
+
+    def _say_write_changed(self) -> None:
+        if self.on_write_changed is not None:
+            self.on_write_changed()
 
     def _write(self, data: bytes) -> int:
         self.on_write()

@@ -33,6 +33,10 @@ class Seated:
     def descriptor(self) -> int:
         return self.socket.fileno() if self.write == self.socket.send else NO_SOCKET
 
+    @property
+    def backlogged(self) -> bool:
+        return self.write != self.socket.send
+
     def stop(self) -> None:
         """As when something waits for the socket."""
         self.write = lambda _data: 0
@@ -61,6 +65,7 @@ async def test_whoever_comes_goes_and_falls_behind(way: str, count: int) -> None
                 one = rng.choice(seated)
                 one.write = one.socket.send if one.descriptor == NO_SOCKET else (lambda _data: 0)
                 audience.write_changed(cast("Session", one))
+            assert audience.behind == {session for session in seated if session.backlogged}
             data = b"%d;" % number
             short = audience.write(data, 0, 10_000)
             assert sorted(short) == sorted((s.seat[1], 0) for s in seated if s.descriptor == NO_SOCKET)

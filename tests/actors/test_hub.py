@@ -525,6 +525,60 @@ async def test_a_client_that_lets_answers_pile_up_is_closed(autojump_clock: obje
         assert client.closed == [CloseCode.SLOW_CONSUMER]
 
 
+async def clogged(house: House, answers: int) -> FakeClient:
+    """A client that has stopped reading, with so many answers of some hundred bytes waiting for it."""
+    client = await house.open(PRICE)
+    client.line.full = True
+    for number in range(answers):
+        await house.tell(SendSnapshot(session=client.session, channels=(PRICE,), request_id=number))
+    return client
+
+
+async def test_over_the_limit_of_all_queues_together_those_go_for_whom_most_waits(
+    autojump_clock: object,
+) -> None:
+    async with opened() as house:
+        house.settings.replace(
+            Config(limits=Limits(send_queue_bytes=1_000_000, send_queue_total_bytes=100_000))
+        )
+        await house.tell(price("1.00"))
+        small = [await clogged(house, 20) for _ in range(3)]
+        large = [await clogged(house, 60 + number) for number in range(5)]
+        quick = await house.open(PRICE)
+        for client in [*small, *large]:
+            assert client.closed == []
+        with structlog.testing.capture_logs() as logs:
+            for _ in range(3):
+                await trio.sleep(1)
+                for client in [*small, *large, quick]:
+                    client.hear()
+        assert [client.closed for client in [*small, quick]] == [[]] * 4
+        shed = [bool(client.closed) for client in large]
+        assert shed == sorted(shed), "the largest first"
+        assert 0 < sum(shed) < 5, "no more than had to"
+        assert all(client.closed == [CloseCode.SLOW_CONSUMER] for client in large if client.closed)
+        left = [client for client in [*small, *large] if not client.closed]
+        assert sum(client.session.held_bytes for client in left) <= 100_000
+        assert [log["event"] for log in logs] == ["send_queues_full"], "those on their way out do not count"
+
+
+async def test_a_client_that_takes_nothing_is_closed_although_it_speaks(autojump_clock: object) -> None:
+    async with opened(Heartbeat(ping_interval_s=20, pong_timeout_s=10)) as house:
+        stuck, slow, idle = [await house.open(PRICE) for _ in range(3)]
+        stuck.line.full = slow.line.full = True
+        await house.tell(price("1.00"))
+        idle.line.take()
+        for second in range(1, 100):
+            await trio.sleep(1)
+            for client in (stuck, slow, idle):
+                client.hear()
+            if second % 25 == 0:
+                slow.line.full = True  # it took something
+            assert second >= 30 or stuck.closed == []
+            assert second < 37 or stuck.closed == [CloseCode.HEARTBEAT_TIMEOUT]
+        assert slow.closed == idle.closed == []
+
+
 async def test_a_silent_line_gets_a_heartbeat_and_a_busy_one_none(autojump_clock: object) -> None:
     async with opened(Heartbeat(silence_s=5)) as house:
         silent, busy = await house.open(STATUS), await house.open(PRICE)

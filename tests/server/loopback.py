@@ -10,9 +10,11 @@ async with serving() as served:
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import socket
 import ssl
+import struct
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from decimal import Decimal
@@ -71,6 +73,8 @@ START = EpochUs(1_761_566_400 * SECOND_US)
 
 SAFETY_S = 200.0
 """No test takes so long, in virtual time or in real."""
+
+SO_ATTACH_FILTER = 26  # asm-generic/socket.h
 
 PATH = "/api/v1/ws/stream"
 JSON = "aurex.v1.json"
@@ -466,6 +470,12 @@ class Served:
             answers.append(Answer(response.status_code, headers, body))
             received = bytes(parser.trailing_data[0])
         return answers
+
+
+def play_dead(sock: trio.socket.SocketType) -> None:
+    """As if the cable were cut: nothing that arrives is taken note of, not even by the kernel; see socket(7)."""
+    drop = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0))  # BPF_RET: keep 0 bytes
+    sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("HP", 1, ctypes.addressof(drop)))
 
 
 async def read_to_the_end(stream: trio.abc.ReceiveStream) -> bytes:

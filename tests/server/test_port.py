@@ -18,7 +18,7 @@ import trustme
 
 from aurexd.config.model import Config, Limits
 from aurexd.errors import ListenError
-from aurexd.server.port import EXHAUSTED_PAUSE_S, SEND_BUFFER_BYTES, Port, bind
+from aurexd.server.port import EXHAUSTED_PAUSE_S, SEND_BUFFER_BYTES, UNSENT_BYTES, Port, bind
 from aurexd.server.request import HEAD_BYTES, Request
 from aurexd.server.stream import ClientStream
 from aurexd.server.tls import server_tls
@@ -515,6 +515,7 @@ async def test_a_client_gets_a_small_buffer_and_no_delay() -> None:
             sock = stream.socket
             assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
             assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) == 2 * SEND_BUFFER_BYTES
+            assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT) == UNSENT_BYTES
             assert sock.getblocking() is False
 
         room.http = keep  # type: ignore[method-assign]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import random
 import socket
 import ssl
@@ -608,13 +609,28 @@ async def test_a_client_that_reads_slowly_and_says_nothing_lives(
     contexts: TlsPair | None, loopback_clock: trio.testing.MockClock
 ) -> None:
     async with connected(contexts, rcvbuf=4096) as ends, session(ends.stream):
+        assert ends.stream.stuck_since == math.inf
         Publisher(ends.stream).clog()
+        assert ends.stream.held_bytes > 0
         await trio.sleep(10)
-        asleep = ends.stream.last_received
+        asleep, stuck = ends.stream.last_received, ends.stream.stuck_since
+        assert stuck <= trio.current_time() - 9
         while ends.stream.last_received == asleep:
             await ends.peer.receive_some(5000)
             await trio.sleep(0.05)
         assert ends.stream.last_received > asleep + 9
+        assert ends.stream.stuck_since > stuck + 9
+
+
+async def test_what_waits_for_a_client_is_free_again_when_it_has_taken_it(contexts: TlsPair | None) -> None:
+    async with connected(contexts, rcvbuf=4096) as ends, session(ends.stream):
+        publisher = Publisher(ends.stream)
+        publisher.clog()
+        ends.stream.send_frame(b"x" * 100_000)
+        assert ends.stream.held_bytes > 100_000
+        while ends.stream.backlogged:
+            await ends.peer.receive_some(65536)
+        assert (ends.stream.held_bytes, ends.stream.stuck_since) == (0, math.inf)
 
 
 # --- the end ---

@@ -17,26 +17,42 @@ import trio.testing
 from trio.testing import MockClock
 from wsproto import events
 
+from aurexd.actors.hub import BEAT_S, PATROL_BEATS
 from aurexd.actors.messages import StatusChanged
 from aurexd.actors.session import OFFENCES, Session
 from aurexd.config.model import Config, Heartbeat, Limits, Realtime
 from aurexd.drain import RESTART_S
 from aurexd.market import Quality
 from aurexd.protocol.codec import JSON as JSON_ENCODING
+from aurexd.protocol.codes import CloseCode
 from aurexd.server import websocket as websocket_module
 from aurexd.server.stream import ClientStream
 from aurexd.server.streaming import CLOSE_S, RETRY_SPREAD_MS
 from tests.server.conftest import TlsPair
-from tests.server.loopback import JSON, MSGPACK, PATH, Client, ClosedError, Served, serving, status_of
+from tests.server.loopback import (
+    JSON,
+    MSGPACK,
+    PATH,
+    Client,
+    ClosedError,
+    Served,
+    play_dead,
+    serving,
+    status_of,
+)
 
 PRICE = "price:XAUUSD"
 STATUS = "status:XAUUSD"
 BOTH = {"channels": [PRICE, STATUS]}
+PATROL_S = PATROL_BEATS * BEAT_S + 1
+"""How long it may take until the hub looks at a session."""
+
 UPGRADE = (
     f"GET {PATH} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
     "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
 ).encode()
 """What a client says that does nothing more."""
+
 GENEROUS = Limits(max_connections_per_ip=0, max_messages_per_second=100_000)
 
 
@@ -556,6 +572,46 @@ async def test_a_client_that_vanished_does_not_even_answer_the_close(loopback_cl
         assert not served.sessions()
 
 
+@pytest.mark.parametrize("secure", [False, True])
+async def test_a_line_that_is_dead_at_the_other_end_only_is_found_in_time(
+    loopback_clock: MockClock, tls_pair: TlsPair, *, secure: bool
+) -> None:
+    """The peer's machine is gone: nobody answers, acknowledges or resets."""
+    server_tls, client_tls = tls_pair if secure else (None, None)
+    heartbeat = Heartbeat(ping_interval_s=20, pong_timeout_s=10)
+    async with serving(heartbeat=heartbeat, server_tls=server_tls, client_tls=client_tls) as served:
+        client = await served.connect()
+        await client.messages(2)
+        play_dead(client.socket)
+        begin = trio.current_time()
+        while served.admission.sessions:
+            await served.publish("1.00")
+            await trio.sleep(1)
+        assert 30 <= trio.current_time() - begin < 30 + PATROL_S + CLOSE_S + 1
+
+
+@pytest.mark.parametrize("speaks", [False, True])
+@pytest.mark.parametrize("secure", [False, True])
+async def test_a_client_that_takes_nothing_is_closed_in_time_whatever_it_says(
+    loopback_clock: MockClock, tls_pair: TlsPair, *, speaks: bool, secure: bool
+) -> None:
+    server_tls, client_tls = tls_pair if secure else (None, None)
+    heartbeat = Heartbeat(ping_interval_s=20, pong_timeout_s=10)
+    async with serving(
+        limits=GENEROUS, heartbeat=heartbeat, server_tls=server_tls, client_tls=client_tls
+    ) as served:
+        client = await served.connect(rcvbuf=4096)
+        await clog(served, client)
+        begin = trio.current_time()
+        (session,) = served.sessions()
+        while served.admission.sessions:
+            if speaks and session.closing is None:
+                await client.send_event(events.Pong())
+            await trio.sleep(1)
+        assert session.closing is CloseCode.HEARTBEAT_TIMEOUT
+        assert 30 <= trio.current_time() - begin < 30 + PATROL_S + CLOSE_S + 1
+
+
 # --- the feature flag ---
 
 
@@ -680,6 +736,16 @@ async def test_a_drain_waits_for_nobody_who_does_not_answer(loopback_clock: Mock
         begin = trio.current_time()
         served.drain()
         assert (await client.closing())[0] == 4000
+        await served.admission.wait_empty()
+        assert CLOSE_S - 1 < trio.current_time() - begin < CLOSE_S + 1
+
+
+async def test_a_drain_waits_for_nobody_who_takes_nothing(loopback_clock: MockClock) -> None:
+    async with serving(limits=GENEROUS) as served:
+        client = await served.connect(rcvbuf=4096)
+        await clog(served, client)
+        begin = trio.current_time()
+        served.drain()
         await served.admission.wait_empty()
         assert CLOSE_S - 1 < trio.current_time() - begin < CLOSE_S + 1
 
