@@ -54,9 +54,11 @@ from aurexd.selection import Candidate, Selection
 from aurexd.server.admission import Admission
 from aurexd.server.api import Api
 from aurexd.server.credentials import Credentials
+from aurexd.server.door import Door
 from aurexd.server.events import EventStreamServer
 from aurexd.server.http import HttpServer
 from aurexd.server.interface import Phase
+from aurexd.server.names import Hosts, certificate_names
 from aurexd.server.port import Port, bind
 from aurexd.server.streaming import CLOSE_S, Streaming
 from aurexd.server.tls import server_tls
@@ -105,7 +107,9 @@ class Daemon:
         self._sources = self._source_supervisor()
         self._core = self._core_supervisor()
         self._credentials = Credentials(self.settings, self._clock)
-        self._admission = Admission(self.settings, self._credentials)
+        self._door = Door(self.settings)
+        self._hosts = Hosts(self.settings, config.listen.allowed_hosts)
+        self._admission = Admission(self.settings, self._credentials, self._door, self._hosts)
         self.port = self._make_port()
 
     @property
@@ -159,11 +163,13 @@ class Daemon:
         # What must be read from files comes first: it may fail. The names may be the same, what they hold is not.
         tls = await trio.to_thread.run_sync(server_tls, plan.config.tls)
         authority = await trio.to_thread.run_sync(authority_of, plan.config)
+        certified = await trio.to_thread.run_sync(certificate_names, plan.config.tls)
         # From here on nothing fails and nothing waits, so that nobody sees one half of it.
         self._config = plan.config
         self.settings.replace(plan.config)
         self.settings.authority = authority
         self.port.tls = tls
+        self._hosts.certified = certified
         configure_log(
             plan.config.log.level,
             plan.config.log.format,
@@ -350,6 +356,8 @@ class Daemon:
 
     def _make_port(self) -> Port:
         config, hub = self._config, self._core.address("hub")
+        tls = server_tls(config.tls)
+        self._hosts.certified = certificate_names(config.tls)
         streaming = Streaming(
             hub=hub,
             symbols=frozenset(config.symbols),
@@ -369,11 +377,13 @@ class Daemon:
         )
         return Port(
             bind(config.listen.address, config.listen.port),
-            tls=server_tls(config.tls),
+            tls=tls,
             settings=self.settings,
+            door=self._door,
+            proxy_protocol=config.listen.proxy_protocol,
             websocket=WebSocketServer(streaming, self._admission).serve,
             events=EventStreamServer(streaming, self._admission).serve,
-            http=HttpServer(api.app).serve,
+            http=HttpServer(api.app, self._admission, self.settings).serve,
         )
 
     # --- questions from the edge ---

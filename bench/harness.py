@@ -70,11 +70,23 @@ def process(command: list[str], port: int) -> Iterator[subprocess.Popen[bytes]]:
             server.wait()
 
 
+UNLIMITED = "".join(
+    f"{limit} = 0\n"
+    for limit in (
+        "max_connections_per_ip",
+        "max_attempts_per_second",
+        "max_handshakes_per_ip",
+        "max_requests_per_second",
+    )
+)
+"""All clients come from this machine."""
+
+
 def aurexd(folder: Path, port: int, text: str) -> list[str]:
     """The command that runs aurexd on `port` with the rest of the configuration as `text`."""
     file = folder / "aurexd.toml"
     file.write_text(
-        f'[listen]\nport = {port}\n[limits]\nmax_connections_per_ip = 0\n[log]\nlevel = "warning"\n'
+        f'[listen]\nport = {port}\n[limits]\n{UNLIMITED}[log]\nlevel = "warning"\n'
         f'[storage]\nurl = "sqlite:///{folder}/aurexd.db"\n{text}'
     )
     return [sys.executable, "-m", "aurexd", "run", "--config", str(file)]

@@ -21,9 +21,10 @@ from aurexd.actors.messages import SourceState, StoreState
 from aurexd.actors.persister import StoreWorker
 from aurexd.config import load
 from aurexd.config.environment import ALIASES
-from aurexd.config.model import Realtime
+from aurexd.config.model import SECTIONS, Limits, Realtime
 from aurexd.market import Quality
 from aurexd.screening import Refusal
+from aurexd.server import door
 from aurexd.server.openapi import OPERATIONS
 from aurexd.sources import PROVIDERS, provider_class
 from aurexd.sources.alltick_wire import Verdict
@@ -33,6 +34,7 @@ from aurexd.tokens import Algorithm, generate_key
 
 ROOT = Path(__file__).parents[1]
 PROVIDERS_MD = (ROOT / "docs" / "providers.md").read_text()
+SECURITY_MD = (ROOT / "docs" / "security.md").read_text()
 OPERATIONS_MD = (ROOT / "docs" / "operations.md").read_text()
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 
@@ -332,3 +334,43 @@ def anchors(text: str) -> set[str]:
     """What a document's headings are called in links, as GitHub does it."""
     headings = re.findall(r"^#+ (.+)$", without_code(text), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+# --- limits and threats ---
+
+
+def test_the_limits_in_the_table_are_there_with_the_numbers_it_gives() -> None:
+    limits = Limits()
+    for names, numbers, over in table(OPERATIONS_MD, "### Limits"):
+        assert over
+        said = [float(number.replace(",", "")) for number in re.findall(r"\d[\d,]*", numbers)]
+        for name in quoted(names):
+            default = getattr(limits, name)
+            assert default in said or default / 1024 in said, name
+    text = OPERATIONS_MD.split("\n### Limits\n")[1]
+    assert f"told {door.REFUSALS_PER_S:g} times a second ({door.REFUSALS_BURST:g} at once)" in text
+    assert f"{door.ADDRESSES:,} addresses" in text
+    assert f"{limits.max_attempts_per_second * door.BURST_S:g} at once" in text
+    assert f"{limits.max_requests_per_second * door.BURST_S:g} at once" in text
+
+
+def test_every_limit_is_in_the_table() -> None:
+    known = {name for row in table(OPERATIONS_MD, "### Limits") for name in quoted(row[0])}
+    others = {
+        "trusted_proxies",
+        "proxy_header",
+        "allowed_origins",
+        "auth_timeout_s",
+        "max_connections_per_user",
+    }
+    assert known | others == set(Limits.model_fields)
+
+
+def test_what_meets_a_threat_is_there() -> None:
+    named = quoted(SECURITY_MD)
+    assert not [name for name in named if name.startswith("aurexd/") and not (ROOT / name).exists()]
+    keys = {key for section in SECTIONS.values() for key in section.model_fields}
+    settings = {
+        name.rpartition(".")[2] for name in named if re.fullmatch(r"(?:[a-z]+\.)?[a-z]+(?:_[a-z]+)+", name)
+    }
+    assert settings - keys <= {"mode"}

@@ -439,6 +439,8 @@ class Hub(TrioActor):
             for start in range(0, len(patrol), SLICE):
                 for session in patrol[start : start + SLICE]:
                     session.check_alive(now)
+                    if not audience.channels:
+                        session.check_idle(now)
                 await trio.lowlevel.checkpoint()
 
     def _bound_memory(self) -> None:

@@ -37,7 +37,7 @@ from aurexd.protocol.connection import (
     Subscribe,
     Unsubscribe,
 )
-from aurexd.protocol.data import MAX_CHANNELS, HeartbeatData, LimitsData
+from aurexd.protocol.data import HeartbeatData, LimitsData
 from aurexd.protocol.messages import ServerMessage
 from aurexd.settings import Settings
 from aurexd.update import Batch, Update
@@ -192,7 +192,8 @@ class Session:
             return
         if self._bucket.tokens >= burst - 1.0:
             self._offences = 0
-        for effect in self._protocol.receive(payload, self._clock.now()):
+        most = self._settings.limits.max_channels
+        for effect in self._protocol.receive(payload, self._clock.now(), most):
             match effect:
                 case Reply(message=message):
                     self.send(message)
@@ -273,7 +274,9 @@ class Session:
                 LimitsData(
                     max_messages_per_second=limits.max_messages_per_second,
                     max_message_bytes=limits.max_message_bytes,
-                    max_channels=MAX_CHANNELS,
+                    max_control_frames_per_second=limits.max_control_frames_per_second,
+                    max_channels=limits.max_channels,
+                    idle_timeout_s=limits.idle_timeout_s,
                     send_queue_bytes=limits.send_queue_bytes,
                     auth_timeout_s=limits.auth_timeout_s if asks_for_token else UNSET,
                 ),
@@ -354,6 +357,12 @@ class Session:
                 self._line.send_frame(ping_frame())
         elif now - self._pinged_at >= max(promised.pong_timeout_s, heartbeat.pong_timeout_s):
             self.close(CloseCode.HEARTBEAT_TIMEOUT)
+
+    def check_idle(self, now: float) -> None:
+        """Close a client that says nothing; to be asked of those that are subscribed to nothing."""
+        limit_s = self._settings.limits.idle_timeout_s
+        if limit_s and now - self._bucket.updated >= limit_s:
+            self.close(CloseCode.IDLE_TIMEOUT)
 
     def _check_identity(self, now: float) -> None:
         identity, authority = self._protocol.identity, self._settings.authority

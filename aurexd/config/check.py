@@ -5,6 +5,7 @@ Problems refuse it. Notes let it pass: they are what an operator may have meant,
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import re
 import ssl
@@ -18,6 +19,8 @@ from aurexd.config.tree import Tree
 from aurexd.config.validate import Valid
 from aurexd.config.words import did_you_mean, toml
 from aurexd.errors import Problem
+from aurexd.forwarded import Proxies
+from aurexd.hosts import ANY, is_name
 from aurexd.market import Instrument
 from aurexd.redaction import Redactor
 from aurexd.sources import provider_class
@@ -38,6 +41,17 @@ def check(tree: Tree, valid: Valid) -> list[Problem]:
         problems += _storing(tree, storage)
     if isinstance(limits := valid.sections.get("limits"), Limits):
         problems += _origins(tree, limits)
+        problems += _proxies(tree, limits)
+    if isinstance(listen := valid.sections.get("listen"), Listen):
+        problems += _hosts(tree, listen)
+        if isinstance(limits, Limits) and listen.proxy_protocol and not limits.trusted_proxies:
+            problems.append(
+                tree.problem(
+                    "listen.proxy_protocol",
+                    "nobody may send such a header, as long as limits.trusted_proxies is empty",
+                    "name the proxies there, or write proxy_protocol = false",
+                )
+            )
     if isinstance(auth := valid.sections.get("auth"), Auth):
         problems += _keys(tree, auth)
     names = tree.table.get("symbols", {})
@@ -176,6 +190,32 @@ def _origins(tree: Tree, limits: Limits) -> Iterator[Problem]:
                 f"write {toml(tidied)}"
                 if _ORIGIN.fullmatch(tidied)
                 else 'write scheme and host, as "https://example.org"',
+            )
+
+
+def _proxies(tree: Tree, limits: Limits) -> Iterator[Problem]:
+    for n, entry in enumerate(limits.trusted_proxies):
+        try:
+            Proxies([entry])
+        except ValueError as error:
+            hint = 'write an address as "127.0.0.1" or a network as "10.20.0.0/16"'
+            with contextlib.suppress(ValueError):
+                network = ipaddress.ip_network(entry, strict=False)
+                hint = f"write {toml(str(network))}" if network.prefixlen else hint
+            yield tree.problem(
+                f"limits.trusted_proxies[{n}]", f"expected an address or a network ({error})", hint
+            )
+
+
+def _hosts(tree: Tree, listen: Listen) -> Iterator[Problem]:
+    for n, name in enumerate(listen.allowed_hosts):
+        if name != ANY and not is_name(name):
+            tidied = name.lower().removesuffix(".").partition("://")[2] or name.lower().removesuffix(".")
+            tidied = tidied.partition("/")[0].partition(":")[0]
+            yield tree.problem(
+                f"listen.allowed_hosts[{n}]",
+                f"expected a host's name, got {toml(name)}",
+                f"write {toml(tidied)}" if is_name(tidied) else 'write it as "gold.example.org"',
             )
 
 

@@ -7,23 +7,18 @@ The descriptions are the manual: `manual.py` prints them as `conf/aurexd.toml`. 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, SerializeAsAny
 
 from aurexd.candles import INTERVALS
+from aurexd.forwarded import HeaderName
 from aurexd.market import Instrument
+from aurexd.protocol.data import MAX_CHANNELS
 from aurexd.redaction import is_secret_name
 from aurexd.sources.base import SourceSettings
 
 SQLITE_PREFIX = "sqlite:///"
-
-
-class NotBuilt(NamedTuple):
-    """Marks a key that has a place but no effect yet: anything but its default is refused."""
-
-    what: str
-    """What another value would ask for: the subject of `… is not built yet`."""
 
 
 class ReadOnce:
@@ -98,6 +93,19 @@ class Listen(Section):
     port: int = Field(
         default=8000, ge=0, le=65535, description="TCP port. 0 lets the system choose a free one, for tests."
     )
+    allowed_hosts: tuple[str, ...] = Field(
+        default=(),
+        description='Names by which clients may call this server, as "gold.example.org" or "*.example.org", '
+        "without a port: a request for another name is refused, because a page of another site may have its "
+        "own name point here (DNS rebinding). IP addresses and localhost are always good. Empty: the names "
+        'in the certificate and in allowed_origins, and whatever a trusted proxy passes on. ["*"] switches '
+        "the check off.",
+    )
+    proxy_protocol: bool = Field(
+        default=False,
+        description="Whether connections from limits.trusted_proxies begin with a PROXY protocol header "
+        "(version 1 or 2), before TLS. They must then; those of others must not. false switches it off.",
+    )
 
 
 class Tls(Section):
@@ -140,12 +148,48 @@ class Limits(Section):
         le=1_000_000,
         description="Streaming sessions in all. 0 switches the limit off. Each needs a file descriptor.",
     )
+    max_attempts_per_second: float = Field(
+        default=20,
+        ge=0,
+        le=1_000_000,
+        description="Connections that one address may open in a second, whatever becomes of them; ten "
+        "seconds' worth at once. Beyond that it is told to wait, and hung up on while it does not. 0 "
+        "switches the limit off.",
+    )
+    max_handshakes_per_ip: int = Field(
+        default=64,
+        ge=0,
+        le=1_000_000,
+        description="Connections of one address that have not yet sent a whole request, at a time. Beyond "
+        "that it is hung up on. 0 switches the limit off.",
+    )
+    max_handshakes: int = Field(
+        default=4096,
+        ge=0,
+        le=1_000_000,
+        description="The same of all addresses together. Beyond that the oldest, if it had two seconds "
+        "for its request, makes room for the newest. 0 switches the limit off.",
+    )
+    max_requests_per_second: float = Field(
+        default=10,
+        ge=0,
+        le=1_000_000,
+        description="HTTP requests of one address in a second, the page's included; ten seconds' worth at "
+        "once. Beyond that the answer is 429. 0 switches the limit off.",
+    )
     max_messages_per_second: float = Field(
         default=10,
         gt=0,
         le=100_000,
         description="Messages a second that one client may send. Cannot be switched off; set it high "
         "instead.",
+    )
+    max_control_frames_per_second: float = Field(
+        default=10,
+        gt=0,
+        le=100_000,
+        description="WebSocket pings and pongs a second that one client may send; two seconds' worth at "
+        "once. Beyond that it is closed with 4003. Cannot be switched off; set it high instead.",
     )
     max_message_bytes: int = Field(
         default=16_384,
@@ -154,12 +198,18 @@ class Limits(Section):
         description="Bytes of the largest message a client may send; of a compressed one, what it inflates to. "
         "Cannot be switched off.",
     )
+    max_channels: int = Field(
+        default=MAX_CHANNELS,
+        ge=1,
+        le=MAX_CHANNELS,
+        description="Channels that one session may be subscribed to. Cannot be switched off.",
+    )
     handshake_timeout_s: float = Field(
         default=10,
         gt=0,
         le=300,
-        description="Seconds for a connection's TLS handshake and for a request's head. Cannot be switched "
-        "off.",
+        description="Seconds from a connection's acceptance, through a proxy's header and TLS, to the end of "
+        "its request's head. Cannot be switched off.",
     )
     auth_timeout_s: float = Field(
         default=10,
@@ -167,6 +217,20 @@ class Limits(Section):
         le=300,
         description='Seconds until a client must have shown its token, where mode = "token" in [auth]; it is '
         "closed a few seconds later at most. Cannot be switched off.",
+    )
+    idle_timeout_s: float = Field(
+        default=300,
+        ge=0,
+        le=86_400,
+        description="Seconds after which a session is closed that is subscribed to nothing and says nothing. "
+        "0 switches the limit off.",
+    )
+    http_idle_timeout_s: float = Field(
+        default=15,
+        gt=0,
+        le=60,
+        description="Seconds after which an HTTP client is cut off that takes nothing of an answer which "
+        "waits for it; a minute is the most for the whole answer. Cannot be switched off.",
     )
     send_queue_bytes: int = Field(
         default=65_536,
@@ -182,10 +246,17 @@ class Limits(Section):
         description="Bytes that may wait for all slow clients together; over that, those for whom most waits are "
         "closed. Looked at every second. Cannot be switched off.",
     )
-    trusted_proxies: Annotated[tuple[str, ...], NotBuilt("believing a proxy")] = Field(
+    trusted_proxies: tuple[str, ...] = Field(
         default=(),
-        description="Addresses of reverse proxies whose word on the client's address is believed. Not built "
-        "yet: only the empty list is accepted.",
+        description='Addresses and networks of reverse proxies, as "127.0.0.1" and "10.20.0.0/16", whose '
+        "word on the client's address is believed. Name no network that clients are in: they could say that "
+        "they are others. Empty: nobody is believed.",
+    )
+    proxy_header: HeaderName = Field(
+        default="x-forwarded-for",
+        description='The header in which trusted proxies pass the client\'s address on; "none": in no header '
+        "(with proxy_protocol). Name the one that they write, because the other comes from the client as it "
+        "is.",
     )
     allowed_origins: tuple[str, ...] = Field(
         default=(),

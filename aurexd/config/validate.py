@@ -15,9 +15,8 @@ import pydantic
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
-import aurexd
 from aurexd.config.environment import settings_of
-from aurexd.config.model import SECTIONS, Auth, AuthKey, Config, NotBuilt, Section, Symbol
+from aurexd.config.model import SECTIONS, Auth, AuthKey, Config, Section, Symbol
 from aurexd.config.tree import Table, Tree
 from aurexd.config.words import choices, did_you_mean, expected, got, rewritten, toml, type_of
 from aurexd.errors import Problem
@@ -64,7 +63,6 @@ def validate(tree: Tree, environ: Mapping[str, str]) -> tuple[Valid, list[Proble
             section = section.model_copy(update={"keys": _auth_keys(tree, problems)})
         if section is not None:
             valid.sections[name] = section
-            problems += _not_built(tree, name, section)
     _symbols(tree, valid, problems)
     for path, table in tree.sources.items():
         _source(tree, path, table, environ, valid, problems)
@@ -180,19 +178,6 @@ def _unknown_tables(tree: Tree) -> list[Problem]:
         )
         problems.append(tree.problem(name, "there is no such table", hint))
     return problems
-
-
-def _not_built(tree: Tree, name: str, section: Section) -> list[Problem]:
-    return [
-        tree.problem(
-            f"{name}.{key}",
-            f"{marker.what} is not built yet in aurexd {aurexd.__version__}",
-            f"remove it, or write {key} = {toml(field.default)}",
-        )
-        for key, field in type(section).model_fields.items()
-        for marker in field.metadata
-        if isinstance(marker, NotBuilt) and getattr(section, key) != field.default
-    ]
 
 
 def _table(tree: Tree, path: str, table: Table, model: type[M], problems: list[Problem]) -> M | None:

@@ -57,14 +57,18 @@ class CloseCode(IntEnum):
         4002,
         "Nothing was heard of the client, not even an answer to a ping; or it took nothing for as long.",
     )
-    RATE_LIMITED = 4003, "The client kept sending faster than `max_messages_per_second`."
+    RATE_LIMITED = 4003, "The client kept sending faster than its limits, or its address connects too often."
     TOO_MANY_CONNECTIONS = 4004, "Too many sessions from this address, or of this user."
     OVER_CAPACITY = 4005, "The server has as many sessions as it may."
     TOKEN_EXPIRED = 4006, "The token has expired, or its key is known no more. Come back with a new one."
+    IDLE_TIMEOUT = 4007, "The client was subscribed to nothing, and said nothing for `idle_timeout_s`."
     AUTH_TIMEOUT = 4008, "No token was shown in time."
     BAD_TOKEN = 4500, "The token is not valid here. The same one will not be next time."
     PROTOCOL_ERROR = 4502, "The client keeps breaking this protocol.", True
-    FORBIDDEN = 4503, "This client may not connect: a page from an origin that is not allowed."
+    FORBIDDEN = (
+        4503,
+        "This client may not connect: a page from an origin that is not allowed, or a name that is not ours.",
+    )
     KICKED = 4504, "An operator ended the session.", True
     ROLLOUT_CLOSED = 4505, "Streaming is not open to this client: use the event stream or polling."
 
@@ -111,7 +115,11 @@ class ErrorCode(StrEnum):
     TOO_MANY_CHANNELS = "too_many_channels", "It would make more channels than `max_channels` of `welcome`."
     NOT_AVAILABLE = "not_available", "The protocol has it, this server does not."
     UNSUPPORTED_DATA = "unsupported_data", "The wrong kind of frame for the session's encoding; 1003 follows."
-    RATE_LIMITED = "rate_limited", "Too many messages; this one was not acted on. Wait `retry_after_ms`."
+    RATE_LIMITED = (
+        "rate_limited",
+        "Too many messages; this one was not acted on. Or too many connections from one address; 4003 follows. "
+        "Wait `retry_after_ms`.",
+    )
     TOO_MANY_CONNECTIONS = (
         "too_many_connections",
         "Too many sessions from this address or of this user; 4004 follows.",

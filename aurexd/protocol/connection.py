@@ -186,10 +186,13 @@ class SessionProtocol:
         """Whose alerts are meant when alerts are; None: nobody's."""
         return None if self.identity is None else self.identity.user or None
 
-    def receive(self, payload: str | bytes, now: EpochUs) -> list[AnyEffect]:
+    def receive(
+        self, payload: str | bytes, now: EpochUs, max_channels: int = MAX_CHANNELS
+    ) -> list[AnyEffect]:
         """What one message of the client calls for, in order.
 
-        `str` is the payload of a text frame, `bytes` that of a binary one.
+        `str` is the payload of a text frame, `bytes` that of a binary one. `max_channels`: how many the session may
+        have now.
 
         Raises:
             RuntimeError: the connection is gone; nothing can have come from it.
@@ -199,7 +202,7 @@ class SessionProtocol:
         if self.state is State.CLOSING:
             return []
         try:
-            return [self._act_on(self._encoding.decode(payload), now)]
+            return [self._act_on(self._encoding.decode(payload), now, max_channels)]
         except ProtocolError as error:
             reply = Reply(message=compose.error(error.code, error.message, now, request_id=error.request_id))
             code = ENDS.get((self.state, error.code))
@@ -227,14 +230,14 @@ class SessionProtocol:
         except KeyError:
             raise RuntimeError(f"a session that is {self.state.value} cannot have a {event.value}") from None
 
-    def _act_on(self, message: wire.ClientMessage, now: EpochUs) -> AnyEffect:
+    def _act_on(self, message: wire.ClientMessage, now: EpochUs, max_channels: int) -> AnyEffect:
         if self.state is State.UNAUTHENTICATED and not isinstance(message, wire.Auth | wire.Ping):
             raise ProtocolError(
                 ErrorCode.UNAUTHENTICATED, f"{_type(message)}: send `auth` with a token first", message.id
             )
         match message:
             case wire.Subscribe():
-                return self._subscribe(message)
+                return self._subscribe(message, max_channels)
             case wire.Unsubscribe():
                 channels = self._check(message)
                 self._channels = self._channels.difference(channels)
@@ -281,7 +284,7 @@ class SessionProtocol:
             unsubscribe=() if before is None else tuple(sorted(had - self._channels)),
         )
 
-    def _subscribe(self, message: wire.Subscribe) -> Subscribe:
+    def _subscribe(self, message: wire.Subscribe, max_channels: int) -> Subscribe:
         channels = self._check(message)
         strangers = message.data.resume.keys() - set(channels)
         if strangers:
@@ -291,10 +294,11 @@ class SessionProtocol:
                 message.id,
             )
         all_channels = self._channels.union(channels)
-        if len(all_channels) > MAX_CHANNELS:
+        # What it has it may ask for again, also where the limit was lowered.
+        if len(all_channels) > max(max_channels, len(self._channels)):
             raise ProtocolError(
                 ErrorCode.TOO_MANY_CHANNELS,
-                f"subscribe: it would make {len(all_channels)} channels, and {MAX_CHANNELS} are allowed",
+                f"subscribe: it would make {len(all_channels)} channels, and {max_channels} are allowed",
                 message.id,
             )
         self._channels = all_channels

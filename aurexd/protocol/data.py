@@ -119,7 +119,14 @@ class LimitsData(Output, frozen=True, kw_only=True, gc=False):
     max_messages_per_second: Annotated[
         float, Meta(description="To the server, sustained; two seconds' worth at once.")
     ]
+    max_control_frames_per_second: Annotated[
+        float, Meta(description="WebSocket pings and pongs to the server; two seconds' worth at once.")
+    ]
     max_channels: Annotated[int, Meta(description="Subscribed to at the same time.")]
+    idle_timeout_s: Annotated[
+        float,
+        Meta(description="A session without a channel that says nothing for so long is closed; 0: never."),
+    ]
     send_queue_bytes: Annotated[int, Meta(description="Of answers that may wait for a slow reader.")]
     auth_timeout_s: Annotated[
         float | UnsetType, Meta(description="Until a token must be shown; absent where none is asked for.")

@@ -6,23 +6,38 @@ of the room that serves it.
 
 from __future__ import annotations
 
+import math
 import random
+import secrets
+from http import HTTPStatus
 from urllib.parse import urlsplit
 
 import msgspec
+import structlog
 import trio
 
 from aurexd.drain import Drain
 from aurexd.errors import IdentityError
-from aurexd.limits import SessionCounts, address_group
+from aurexd.foreign import clean
+from aurexd.limits import SessionCounts, TokenBucket, address_group
 from aurexd.protocol.codes import CloseCode
 from aurexd.rollout import is_open_to
 from aurexd.server.credentials import Credentials
+from aurexd.server.door import Door
+from aurexd.server.names import Hosts
 from aurexd.server.request import Request
 from aurexd.settings import Settings
 
+log = structlog.get_logger(__name__)
+
 EMPTY_LOOK_S = 0.05
 """How often `wait_empty` looks."""
+
+KNOCK_SPREAD_MS = 1000
+"""Those behind one address that knocked too often come back within this, each at its own time."""
+
+SAYS_PER_S = 10.0
+"""Lines in the log about clients that were refused; ten seconds' worth at once."""
 
 
 ROLLOUT_ADVICE = (
@@ -37,15 +52,34 @@ class Refusal(msgspec.Struct, frozen=True):
     message: str
     retry_after_ms: int | None = None
     """When it may; None: whenever others may that are turned away."""
+    status: HTTPStatus = HTTPStatus.FORBIDDEN
+    """What HTTP says where the client should not come back."""
+
+
+class HttpRefusal(msgspec.Struct, frozen=True):
+    """Why an HTTP request is not answered."""
+
+    status: HTTPStatus
+    message: str
+    retry_after_s: int | None = None
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Those that the answer has beside the usual ones."""
+        return {"Retry-After": str(self.retry_after_s)} if self.retry_after_s is not None else {}
 
 
 class Admission:
     """Decides about each client, and knows who is there. Whoever is in stays in, also when a limit is lowered."""
 
-    def __init__(self, settings: Settings, credentials: Credentials) -> None:
+    def __init__(self, settings: Settings, credentials: Credentials, door: Door, hosts: Hosts) -> None:
         self._settings = settings
         self._credentials = credentials
+        self._door = door
+        self._hosts = hosts
         self._counts = SessionCounts()
+        self._says = TokenBucket.full(0.0)
+        self._unsaid = 0
         self._drain: Drain | None = None
         self._random = random.Random()
 
@@ -70,19 +104,80 @@ class Admission:
             await trio.sleep(EMPTY_LOOK_S)
 
     def refusal(self, request: Request) -> Refusal | None:
-        """None, or why this client may not enter now; who it has shown to be stands in the request then."""
+        """None, or why this client may not enter now: it is to be told, and that counts against its address. Who it has
+        shown to be stands in the request then."""
+        refusal = self._refusal(request)
+        # Who comes while we stop has done nothing, and who knocked too often was counted then.
+        if refusal is not None and refusal.code is not CloseCode.GOING_AWAY:
+            if not request.retry_after_s:
+                self._door.refused(request.address)
+            self._say(request, refusal)
+        return refusal
+
+    def http_refusal(self, address: str, request: Request | None) -> HttpRefusal | None:
+        """None, or why an HTTP request is not answered, which counts against its address as well. None for `request`:
+        it is none, which costs as much."""
+        refusal = self._http_refusal(address, request)
+        if refusal is not None and not (request is not None and request.retry_after_s):
+            self._door.refused(address)
+        return refusal
+
+    def _http_refusal(self, address: str, request: Request | None) -> HttpRefusal | None:
+        wait_s = (request.retry_after_s if request is not None else 0.0) or self._door.ask(address)
+        if wait_s:
+            status, message = (
+                HTTPStatus.TOO_MANY_REQUESTS,
+                "too many requests from your address: wait Retry-After",
+            )
+            return HttpRefusal(status, message, math.ceil(wait_s))
+        if request is None:
+            return None
+        if request.method == "PRI":
+            return HttpRefusal(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "this server speaks HTTP/1.1")
+        if not self._hosts.allow(request):
+            return HttpRefusal(HTTPStatus.MISDIRECTED_REQUEST, self._hosts.why(request))
+        return None
+
+    def _say(self, request: Request, refusal: Refusal) -> None:
+        """One line for each, but not thousands a second: those that were left out are counted."""
+        if self._says.take(self._door.now(), rate=SAYS_PER_S, burst=10 * SAYS_PER_S):
+            self._unsaid += 1
+            return
+        more = {"unsaid": self._unsaid} if self._unsaid else {}
+        log.info(
+            "session_refused",
+            client=request.address,
+            code=refusal.code.value,
+            reason=refusal.message,
+            **more,
+        )
+        self._unsaid = 0
+
+    def _refusal(self, request: Request) -> Refusal | None:
         limits = self._settings.limits
+        if not self._hosts.allow(request):
+            return Refusal(
+                CloseCode.FORBIDDEN, self._hosts.why(request), status=HTTPStatus.MISDIRECTED_REQUEST
+            )
         if request.origin is not None and not self._is_allowed(request.origin, request.host):
-            return Refusal(CloseCode.FORBIDDEN, f"pages from {request.origin[:100]} may not connect here")
+            return Refusal(
+                CloseCode.FORBIDDEN, f"pages from {clean(request.origin, 100)} may not connect here"
+            )
         if self._drain is not None:
             return Refusal(CloseCode.GOING_AWAY, "the server stops", self.retry_after_ms)
+        if request.retry_after_s:
+            return Refusal(
+                CloseCode.RATE_LIMITED,
+                "too many connections from your address in too short a time",
+                int(request.retry_after_s * 1000) + 1 + secrets.randbelow(KNOCK_SPREAD_MS),
+            )
         if limits.max_connections and self._counts.total >= limits.max_connections:
             return Refusal(CloseCode.OVER_CAPACITY, "the server is full")
         try:
             request.identity = self._credentials.identify(request)
         except IdentityError as error:
             code = CloseCode.TOKEN_EXPIRED if error.expired else CloseCode.BAD_TOKEN
-            return Refusal(code, f"the token is not valid here: {error}")
+            return Refusal(code, f"the token is not valid here: {error}", status=HTTPStatus.UNAUTHORIZED)
         if request.upgrade and not self._is_open_to(_group(request)):
             return Refusal(CloseCode.ROLLOUT_CLOSED, ROLLOUT_ADVICE)
         if request.identity is not None and request.identity.has_token:

@@ -55,6 +55,7 @@ from aurexd.server.interface import (
     Stats,
     Symbol,
     SymbolQuery,
+    quoted,
     read_query,
 )
 from aurexd.server.openapi import openapi_document
@@ -232,7 +233,7 @@ class Api:
         state = await _ask(self._aggregator, GetSymbol(symbol=query.symbol))
         if state is None:
             raise HTTPException(
-                404, f"no symbol {query.symbol!r}; there are {', '.join(s.symbol for s in states)}"
+                404, f"no symbol {quoted(query.symbol)}; there are {', '.join(s.symbol for s in states)}"
             )
         return state
 
@@ -275,7 +276,7 @@ class Api:
         """What the page loads."""
         name = request.path_params["name"]
         if name not in self._page:
-            raise HTTPException(404, f"the page has no file {name!r}")
+            raise HTTPException(404, f"the page has no file {quoted(name)}")
         return Response(self._page[name], media_type=PAGE_FILES[name], headers=PAGE_HEADERS)
 
     async def stream(self, _request: Request) -> Response:

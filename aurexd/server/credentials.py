@@ -59,7 +59,8 @@ class Credentials:
 
         """
         if self._settings.authority is None:
-            return LOCAL if is_loopback(request.address) else ANYBODY
+            # Who comes through a proxy on this machine is not on it.
+            return LOCAL if is_loopback(request.address) and not request.relayed else ANYBODY
         if any(name.lower() in QUERY_NAMES for name, _ in parse_qsl(request.query, keep_blank_values=True)):
             raise IdentityError(
                 "it stands in the URL, where logs and histories keep it: send it as `Authorization: Bearer …`, "

@@ -11,8 +11,6 @@ import socket
 from http import HTTPStatus
 from urllib.parse import parse_qs
 
-import msgspec
-import structlog
 import trio
 
 from aurexd.actors.session import Session
@@ -23,17 +21,14 @@ from aurexd.protocol import compose
 from aurexd.protocol.channels import check_channel, owned
 from aurexd.protocol.codec import EVENTS, retry_event
 from aurexd.protocol.codes import CloseCode, ErrorCode, should_reconnect
-from aurexd.protocol.data import MAX_CHANNELS
 from aurexd.server.admission import Admission, Place, Refusal
+from aurexd.server.answer import answer
 from aurexd.server.credentials import INVALID, Unauthorized
-from aurexd.server.interface import Error
 from aurexd.server.request import Request
 from aurexd.server.stream import ClientStream
 from aurexd.server.streaming import CLOSE_S, Streaming, retry_after_ms
 from aurexd.settings import Settings
 from aurexd.update import parse_position
-
-log = structlog.get_logger(__name__)
 
 
 class EventStreamServer:
@@ -108,10 +103,9 @@ class EventStreamServer:
         if not named:
             return self._streaming.default_channels
         channels = set(named)
-        if len(channels) > MAX_CHANNELS:
-            raise ProtocolError(
-                ErrorCode.TOO_MANY_CHANNELS, f"channels: at most {MAX_CHANNELS}, not {len(channels)}"
-            )
+        most = self._streaming.settings.limits.max_channels
+        if len(channels) > most:
+            raise ProtocolError(ErrorCode.TOO_MANY_CHANNELS, f"channels: at most {most}, not {len(channels)}")
         for channel in sorted(channels):
             check_channel(channel, self._streaming.symbols, identity)
         return frozenset(owned(channel, identity.user) for channel in channels)
@@ -121,17 +115,13 @@ class EventStreamServer:
         wait_ms, now = refusal.retry_after_ms or retry_after_ms(), self._streaming.clock.now()
         if refusal.code is CloseCode.GOING_AWAY:
             last = EVENTS.frame(compose.going_away(refusal.message, wait_ms, now))
+        elif should_reconnect(refusal.code) and refusal.status is not HTTPStatus.UNAUTHORIZED:
+            code = ErrorCode[refusal.code.name]
+            last = EVENTS.frame(compose.error(code, refusal.message, now, retry_after_ms=wait_ms))
         else:
-            log.info(
-                "session_refused", client=request.address, code=refusal.code.value, reason=refusal.message
-            )
-            if refusal.code in (CloseCode.BAD_TOKEN, CloseCode.TOKEN_EXPIRED):
-                await _answer(stream, HTTPStatus.UNAUTHORIZED, refusal.message, INVALID)
-                return
-            if not should_reconnect(refusal.code):
-                await _answer(stream, HTTPStatus.FORBIDDEN, refusal.message)
-                return
-            last = EVENTS.frame(compose.error(ErrorCode[refusal.code.name], refusal.message, now))
+            challenge = INVALID if refusal.status is HTTPStatus.UNAUTHORIZED else ""
+            await _answer(stream, refusal.status, refusal.message, challenge)
+            return
         with trio.move_on_after(CLOSE_S):
             await stream.send_all(_head(request) + retry_event(wait_ms) + last)
 
@@ -186,15 +176,8 @@ def _query(request: Request) -> dict[str, list[str]]:
 
 
 async def _answer(stream: ClientStream, status: HTTPStatus, message: str, challenge: str = "") -> None:
-    """An answer that says what is wrong, as the HTTP side words it."""
-    body = msgspec.json.encode(Error.of(status.value, message))
-    asks = f"WWW-Authenticate: {challenge}\r\n" if challenge else ""
-    head = (
-        f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: application/json\r\n{asks}"
-        f"Content-Length: {len(body)}\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n"
-    )
     with trio.move_on_after(CLOSE_S):
-        await stream.send_all(head.encode("latin-1") + body)
+        await answer(stream, status, message, {"WWW-Authenticate": challenge} if challenge else None)
 
 
 def _watch_line(sock: socket.socket, settings: Settings) -> None:

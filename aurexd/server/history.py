@@ -17,7 +17,14 @@ from msgspec import UNSET, UnsetType
 from aurexd.actors.messages import CandlePage, CandleRow, PriceRow
 from aurexd.candles import all_over_by
 from aurexd.market import SECOND_US, EpochUs, Instrument, format_time, parse_time
-from aurexd.server.interface import HISTORY_LIMIT_MAX, HistoryPrice, HistoryQuery, QueryError, read_query
+from aurexd.server.interface import (
+    HISTORY_LIMIT_MAX,
+    HistoryPrice,
+    HistoryQuery,
+    QueryError,
+    quoted,
+    read_query,
+)
 
 PATH = "/api/v1/prices/history"
 
@@ -74,7 +81,7 @@ def read_asked(parameters: Mapping[str, str], accept: str, now: EpochUs) -> Aske
         start = _time("from", query.start, end)
         if start >= end:
             until = "now" if query.end is UNSET else "to"
-            raise QueryError(f"from: {query.start!r} is not before {until}, {format_time(end)}")
+            raise QueryError(f"from: {quoted(query.start)} is not before {until}, {format_time(end)}")
     elif query.hours is not UNSET or query.interval == TICK:
         hours = TICK_HOURS if query.hours is UNSET else query.hours
         start = EpochUs(max(0, end - int(hours * 3600 * SECOND_US)))
@@ -238,5 +245,7 @@ def _time(name: str, text: str | UnsetType, default: EpochUs) -> EpochUs:
         time = parse_time(text)
         format_time(time)  # an offset may lead out of the years that can be written
     except ValueError as error:
-        raise QueryError(f"{name}: expected a time such as 2025-10-27T12:00:00Z, got {text!r}") from error
+        raise QueryError(
+            f"{name}: expected a time such as 2025-10-27T12:00:00Z, got {quoted(text)}"
+        ) from error
     return time

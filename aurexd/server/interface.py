@@ -21,7 +21,7 @@ from aurexd.actors.messages import (
     StoreStatus,
     SymbolState,
 )
-from aurexd.foreign import without_directories
+from aurexd.foreign import clean, without_directories
 from aurexd.market import EpochUs, Instrument, Price, Quality, format_time
 from aurexd.protocol import compose
 from aurexd.protocol.data import Output, PriceData, Timestamp
@@ -92,8 +92,13 @@ def read_query(kind: type[Q], parameters: Mapping[str, str]) -> Q:
             values[field.name] = msgspec.convert(text, field.type, strict=False)
         except msgspec.ValidationError as error:
             expected = _expected(msgspec.json.schema(field.type))
-            raise QueryError(f"{field.encode_name}: expected {expected}, got {text!r}") from error
+            raise QueryError(f"{field.encode_name}: expected {expected}, got {quoted(text)}") from error
     return kind(**values)
+
+
+def quoted(text: str) -> str:
+    """What a client wrote, and not all of it where it wrote too much."""
+    return repr(clean(text, 60))
 
 
 def _expected(schema: dict[str, Any]) -> str:

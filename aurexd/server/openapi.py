@@ -54,6 +54,12 @@ _BUSY = Body("The daemon stops, or cannot answer now; the message says why.", (E
 _UNKNOWN = Body("No such symbol; the message names those there are.", (Error,))
 _BAD_QUERY = Body("A parameter is not what it has to be; the message names it.", (Error,))
 
+_TURNED_AWAY = {
+    421: Body("The Host is none of this server's names.", (Error,)),
+    429: Body("Too many requests from this address.", (Error,), ("Retry-After",)),
+}
+"""Of every route."""
+
 _UNAUTHORIZED = {
     401: Body(
         "A token is needed, or the one that was shown is not valid; the message says why.",
@@ -78,7 +84,7 @@ _HEADERS = {
         "schema": {"type": "string"},
     },
     "Retry-After": {
-        "description": "Seconds until it is worth while to come again, while the daemon stops.",
+        "description": "Seconds until it is worth while to come again.",
         "schema": {"type": "integer", "minimum": 0},
     },
     "Upgrade": {
@@ -240,7 +246,7 @@ def openapi_document() -> dict[str, Any]:
 
 def _operation(path: str, operation: Operation) -> dict[str, Any]:
     guarded = needs_token(path)
-    answers = sorted(((_UNAUTHORIZED if guarded else {}) | operation.answers).items())
+    answers = sorted((_TURNED_AWAY | (_UNAUTHORIZED if guarded else {}) | operation.answers).items())
     return {
         "operationId": operation.name,
         "summary": operation.summary,

@@ -7,16 +7,22 @@ always comes as a connection's first request, also behind proxies that keep conn
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import socket
 import ssl
+import struct
 from collections.abc import Awaitable, Callable
+from typing import NamedTuple
 
 import structlog
 import trio
 
 from aurexd.errors import ListenError
+from aurexd.foreign import clean
+from aurexd.server.door import Door, Visit
 from aurexd.server.gate import Gate
+from aurexd.server.origin import Origin
 from aurexd.server.request import Request, read_request
 from aurexd.server.stream import ClientStream
 from aurexd.settings import Settings
@@ -45,7 +51,10 @@ GONE_BEFORE_ACCEPTED = frozenset({errno.ECONNABORTED, errno.EPERM, errno.EPROTO}
 
 
 ServeStreaming = Callable[[ClientStream, Request], Awaitable[None]]
-ServeHttp = Callable[[ClientStream], Awaitable[None]]
+ServeHttp = Callable[[ClientStream, Request | None], Awaitable[None]]
+
+RESET = struct.pack("ii", 1, 0)
+"""SO_LINGER that has `close` reset the connection: whoever is hung up on leaves nothing in the kernel either."""
 
 
 def bind(address: str, port: int) -> list[socket.socket]:
@@ -114,6 +123,13 @@ def _explain(error: OSError, address: str, port: int) -> str:
             return f"{where}: {error.strerror}"
 
 
+class Arrival(NamedTuple):
+    """A client that is to be served."""
+
+    request: Request | None
+    """None: what came is none."""
+
+
 class Port:
     """Accepts clients on listening sockets until told to stop."""
 
@@ -123,14 +139,19 @@ class Port:
         *,
         tls: ssl.SSLContext | None,
         settings: Settings,
+        door: Door,
         websocket: ServeStreaming,
         events: ServeStreaming,
         http: ServeHttp,
+        proxy_protocol: bool = False,
     ) -> None:
+        """`proxy_protocol`: whether trusted proxies begin with such a header."""
         self.tls = tls
         """May be replaced: who connects from then on is served with the new one."""
         self._listeners = listeners
         self._settings = settings
+        self._door = door
+        self._proxy_protocol = proxy_protocol
         self._websocket = websocket
         self._events = events
         self._http = http
@@ -178,33 +199,73 @@ class Port:
                 await trio.sleep(EXHAUSTED_PAUSE_S)
             else:
                 paused = False
-                client.setblocking(False)
-                clients.start_soon(self._serve_client, client, address[0])
+                origin = Origin(address[0], self._settings)
+                visit = self._door.knock(None if origin.speaks else origin.address)
+                if visit is None:
+                    hang_up(client)
+                else:
+                    client.setblocking(False)
+                    clients.start_soon(self._serve_client, client, origin, visit)
 
-    async def _serve_client(self, client: socket.socket, address: str) -> None:
+    async def _serve_client(self, client: socket.socket, origin: Origin, visit: Visit) -> None:
         """One connection, from accept to close: the crash barrier between a client and the daemon."""
-        stream = ClientStream(client, address, self.tls, self._gate)
-        opened = False
+        stream = ClientStream(client, origin.address, self.tls, self._gate)
         try:
-            with trio.move_on_after(self._settings.limits.handshake_timeout_s):
-                await stream.handshake()
-                request = await read_request(stream)
-                opened = True
-            if not opened:
+            try:
+                arrival = await self._arrive(stream, origin, visit)
+            finally:
+                self._door.leave(visit)
+            if arrival is None:
                 return
             await self._gate.wait_turn()
+            request = arrival.request
             if request is not None and request.upgrade and request.path == STREAM_PATH:
                 await self._websocket(stream, request)
             elif request is not None and request.path == EVENTS_PATH:
                 await self._events(stream, request)
             else:
-                await self._http(stream)
+                await self._http(stream, request)
             if not stream.closed:
                 await stream.aclose()
             await stream.linger()
         except* (trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # the client went away
         except* Exception:
-            log.exception("client_crashed", client=address)
+            log.exception("client_crashed", client=stream.remote_address)
         finally:
             stream.abort()
+
+    async def _arrive(self, stream: ClientStream, origin: Origin, visit: Visit) -> Arrival | None:
+        """All that comes before a request is served, in the time there is for it; None: there is nothing to serve."""
+        proxy_header = not (self._proxy_protocol and origin.speaks)
+        with visit.scope:
+            if not proxy_header:
+                try:
+                    proxy_header = await origin.read_proxy_header(stream)
+                except ValueError as error:
+                    self._door.hung_up("proxy_header", origin.address, clean(str(error)))
+                    return None
+                if not proxy_header or not self._met(stream, origin, visit):
+                    return None
+            await stream.handshake()
+            request = await read_request(stream, origin)
+            if request is not None and not self._met(stream, origin, visit):
+                return None
+            if request is not None and visit.retry_after_s:
+                request.retry_after_s = visit.retry_after_s
+            return Arrival(request)
+        if not proxy_header:
+            self._door.hung_up("proxy_header", origin.address, "none came in time")
+        return None
+
+    def _met(self, stream: ClientStream, origin: Origin, visit: Visit) -> bool:
+        """Whether the client, as far as it is known by now, may go on."""
+        stream.remote_address = origin.address
+        return visit.group is not None or origin.speaks or self._door.meet(visit, origin.address)
+
+
+def hang_up(client: socket.socket) -> None:
+    """End a connection without a word."""
+    with contextlib.suppress(OSError):
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+    client.close()

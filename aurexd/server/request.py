@@ -9,6 +9,7 @@ import h11
 import msgspec
 
 from aurexd.identity import Identity
+from aurexd.server.origin import Origin
 from aurexd.server.stream import ClientStream
 
 HEAD_BYTES = 16384
@@ -33,6 +34,12 @@ class Request(msgspec.Struct, gc=False):
     subprotocols: tuple[str, ...] = ()
     authorization: str | None = None
     last_event_id: str | None = None
+    proxied: bool = False
+    """Whether a trusted proxy passed it on."""
+    relayed: bool = False
+    """Whether there is a proxy between, trusted or not, as far as can be seen."""
+    retry_after_s: float = 0.0
+    """More than 0: its address knocks too often, and may come again after so long."""
     identity: Identity | None = None
     """Who it comes from, once that was judged."""
 
@@ -48,8 +55,8 @@ class Request(msgspec.Struct, gc=False):
         )
 
 
-async def read_request(stream: ClientStream) -> Request | None:
-    """Read the first request's head and put it back, for whoever answers it.
+async def read_request(stream: ClientStream, origin: Origin) -> Request | None:
+    """Read the first request's head and put it back, for whoever answers it. `origin` learns what it says of that.
 
     None for what is no HTTP, too large or cut short: the HTTP side says what is wrong with it.
     """
@@ -65,18 +72,19 @@ async def read_request(stream: ClientStream) -> Request | None:
     except h11.RemoteProtocolError:
         request = None
     stream.push_back(head)
-    return _request(request, stream.remote_address) if isinstance(request, h11.Request) else None
+    return _request(request, origin) if isinstance(request, h11.Request) else None
 
 
-def _request(request: h11.Request, address: str) -> Request:
+def _request(request: h11.Request, origin: Origin) -> Request:
     headers: dict[bytes, str] = {}
     for name, value in request.headers:
         text = value.decode("latin-1")
         headers[name] = f"{headers[name]},{text}" if name in headers else text
     path, _, query = request.target.decode("latin-1").partition("?")
     offered = headers.get(b"sec-websocket-protocol", "")
+    origin.read_headers(headers)
     return Request(
-        address=address,
+        address=origin.address,
         method=request.method.decode("latin-1"),
         path=path,
         query=query,
@@ -86,4 +94,6 @@ def _request(request: h11.Request, address: str) -> Request:
         subprotocols=tuple(name.strip() for name in offered.split(",") if name.strip()),
         authorization=headers.get(b"authorization"),
         last_event_id=headers.get(b"last-event-id"),
+        proxied=origin.proxied,
+        relayed=origin.relayed,
     )

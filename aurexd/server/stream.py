@@ -65,6 +65,7 @@ class ClientStream(trio.abc.Stream):
         """`sock` is connected and non-blocking; the stream owns it. `tls`: do `handshake()` first."""
         self.socket = sock
         self.remote_address = remote_address
+        """The client's, as far as it is known: behind a proxy it is that one's until it has told."""
         self.last_received = trio.current_time()
         """Loop time at which the client was last heard, or took something that had waited for it."""
         self._gate = gate
@@ -100,7 +101,8 @@ class ClientStream(trio.abc.Stream):
         if self._tls is None:
             return
         try:
-            self._tls.feed(await self._receive(16384))
+            first, self._read_ahead = self._read_ahead, b""
+            self._tls.feed(first or await self._receive(16384))
             await self._gate.wait_turn()
             while not self._tls.try_handshake():
                 await self._send_sealed()
@@ -108,8 +110,17 @@ class ClientStream(trio.abc.Stream):
         finally:
             await self._send_sealed()  # after a failure: the alert that says why
 
+    async def receive_before_tls(self) -> bytes:
+        """The next bytes as they are on the line, before `handshake`: what a proxy says; empty at the end.
+
+        Raises:
+            trio.BrokenResourceError: the connection is lost.
+
+        """
+        return await self._receive(RECEIVE_BYTES)
+
     def push_back(self, data: bytes) -> None:
-        """Give back bytes that were read too early: they are received again first."""
+        """Give back bytes that were read too early: they are received again first, before `handshake` by TLS."""
         self._read_ahead = data + self._read_ahead
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import contextlib
 
-import structlog
 import trio
 import trio_websocket
 from wsproto import ConnectionType, WSConnection, events
 from wsproto.connection import ConnectionState
 from wsproto.extensions import Extension
 
-from aurexd.actors.session import Session
+from aurexd.actors.session import BURST_SECONDS, Session
 from aurexd.clock import Clock
+from aurexd.limits import spend
 from aurexd.protocol import compose
 from aurexd.protocol.codec import JSON, compressed, negotiate
 from aurexd.protocol.codes import CloseCode, ErrorCode, close_reason
@@ -27,8 +27,6 @@ from aurexd.server.request import Request
 from aurexd.server.stream import ClientStream
 from aurexd.server.streaming import CLOSE_S, Streaming, retry_after_ms
 from aurexd.settings import Settings
-
-log = structlog.get_logger(__name__)
 
 RETRY_LATER = frozenset(
     {
@@ -87,7 +85,7 @@ class WebSocketServer:
                     if connection is None:
                         pass
                     elif isinstance(answer, Refusal):
-                        await self._refuse(stream, request, connection, answer)
+                        await self._refuse(stream, connection, answer)
                     else:
                         channels = self._streaming.default_channels
                         await self._streaming.run(
@@ -123,19 +121,20 @@ class WebSocketServer:
     async def _refuse(
         self,
         stream: ClientStream,
-        request: Request,
         connection: _Connection,
         refusal: Refusal,
     ) -> None:
         """Tell the client why, then close: a browser cannot read a refused upgrade."""
+        wait_ms = refusal.retry_after_ms or retry_after_ms()
         if refusal.code is not CloseCode.GOING_AWAY:  # which has a message of its own
-            error = compose.error(ErrorCode[refusal.code.name], refusal.message, self._clock.now())
-            stream.send_frame(connection.encoding.frame(error))
-            log.info(
-                "session_refused", client=request.address, code=refusal.code.value, reason=refusal.message
+            error = compose.error(
+                ErrorCode[refusal.code.name],
+                refusal.message,
+                self._clock.now(),
+                retry_after_ms=wait_ms if refusal.code in RETRY_LATER else None,
             )
-        conversation = _Conversation(stream, connection, self._clock)
-        await conversation.close(refusal.code, refusal.retry_after_ms or retry_after_ms())
+            stream.send_frame(connection.encoding.frame(error))
+        await _Conversation(stream, connection, self._clock).close(refusal.code, wait_ms)
 
 
 class _Conversation:
@@ -159,10 +158,12 @@ class _Conversation:
                 notice = compose.going_away("the server stops", wait_ms, self._clock.now())
                 await self._stream.send_all(self._connection.encoding.frame(notice))
             reason = close_reason(code, wait_ms if code in RETRY_LATER else None)
-            await self._connection.aclose(code, reason)
-        if (
-            patience.cancelled_caught
-        ):  # perhaps before the close itself: then nothing else ends the connection
+            if code is CloseCode.RATE_LIMITED:
+                await self._connection.hang_up(code, reason)
+            else:
+                await self._connection.aclose(code, reason)
+        if patience.cancelled_caught:
+            # Perhaps before the close itself: then nothing else ends the connection.
             self._stream.abort()
 
 
@@ -175,6 +176,18 @@ class _Connection(trio_websocket.WebSocketConnection):
         """What is sent in; `accept` settles it."""
         self._client_stream = stream
         self._settings = settings
+        self._control_full_at = 0.0
+        """See `limits.spend`: of a session that may live for days, one number."""
+
+    async def hang_up(self, code: CloseCode, reason: str) -> None:
+        """Say why, and read no more: what a client that floods us would still say until it closed costs more than it
+        is worth. What comes of it is thrown away unread (`ClientStream.linger`)."""
+        self._reader_running = False
+        self._close_reason = trio_websocket.CloseReason(code, reason)
+        with trio.move_on_after(CLOSE_S), contextlib.suppress(trio_websocket.ConnectionClosed):
+            await self._send(events.CloseConnection(code, reason))
+        await self._recv_channel.aclose()
+        await self._client_stream.aclose()
 
     async def read(self, handshake: trio.CancelScope) -> None:
         """Read until the end; that is the end of the handshake, too, for which the library would wait on."""
@@ -209,6 +222,25 @@ class _Connection(trio_websocket.WebSocketConnection):
             # Not the client's close but wsproto's verdict on its frames: the library would just hang up.
             await self._send(event)
         await super()._handle_close_connection_event(event)
+
+    async def _handle_ping_event(self, event: events.Ping) -> None:
+        if await self._may_send_control_frame():
+            await super()._handle_ping_event(event)
+
+    async def _handle_pong_event(self, event: events.Pong) -> None:
+        if await self._may_send_control_frame():
+            await super()._handle_pong_event(event)
+
+    async def _may_send_control_frame(self) -> bool:
+        if not self._reader_running:
+            return False  # the rest of what was read when it was hung up on
+        rate, now = self._settings.limits.max_control_frames_per_second, trio.current_time()
+        burst = max(1.0, rate * BURST_SECONDS)
+        self._control_full_at, wait_s = spend(self._control_full_at, now, rate=rate, burst=burst)
+        if wait_s:
+            reason = close_reason(CloseCode.RATE_LIMITED, retry_after_ms())
+            await self.hang_up(CloseCode.RATE_LIMITED, reason)
+        return not wait_s
 
     async def _handle_message_event(self, event: events.BytesMessage | events.TextMessage) -> None:
         self._max_message_size = self._settings.limits.max_message_bytes

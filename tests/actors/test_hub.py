@@ -707,6 +707,40 @@ async def test_nobody_is_dead_who_was_not_pinged(autojump_clock: trio.testing.Mo
         assert client.closed == []
 
 
+async def test_who_wants_nothing_and_says_nothing_is_closed(autojump_clock: object) -> None:
+    async with opened() as house:
+        idle, listener = await house.open(), await house.open(PRICE)
+        for _ in range(40):
+            await trio.sleep(10)
+            idle.hear()  # its library answers pings
+            listener.hear()
+        assert (idle.closed, listener.closed) == ([CloseCode.IDLE_TIMEOUT], [])
+
+
+async def test_who_says_something_now_and_then_is_not_idle(autojump_clock: object) -> None:
+    async with opened() as house:
+        client = await house.open()
+        for second in range(0, 3000, 10):
+            await trio.sleep(10)
+            client.hear()
+            if second % 290 == 0:
+                await client.session.receive('{"type":"ping"}')
+        assert client.closed == []
+
+
+async def test_the_time_to_be_idle_may_change_and_be_switched_off(autojump_clock: object) -> None:
+    async with opened() as house:
+        house.settings.replace(Config(limits=Limits(idle_timeout_s=0)))
+        client = await house.open()
+        for _ in range(100):
+            await trio.sleep(10)
+            client.hear()
+        assert client.closed == []
+        house.settings.replace(Config(limits=Limits(idle_timeout_s=15)))
+        await trio.sleep(10)
+        assert client.closed == [CloseCode.IDLE_TIMEOUT]
+
+
 async def test_a_connection_that_is_already_gone_is_not_closed_again(autojump_clock: object) -> None:
     async with opened(Heartbeat(ping_interval_s=20, pong_timeout_s=10)) as house:
         client = await house.open(PRICE)

@@ -74,7 +74,9 @@ async def test_the_welcome_says_what_the_client_may_rely_on(autojump_clock: obje
         assert data["limits"] == {
             "max_messages_per_second": 7,
             "max_message_bytes": 1000,
+            "max_control_frames_per_second": 10,
             "max_channels": 256,
+            "idle_timeout_s": 300,
             "send_queue_bytes": 2000,
         }
         heartbeat = Heartbeat()

@@ -20,12 +20,16 @@ from aurexd.protocol.deflate import WINDOWS
 from aurexd.server import streaming
 from aurexd.server.admission import Admission
 from aurexd.server.credentials import Credentials
+from aurexd.server.door import Door
+from aurexd.server.names import Hosts
 from aurexd.server.port import Port, bind
 from aurexd.server.websocket import WebSocketServer
 from aurexd.settings import Settings
 
 LIMITS = Limits(
     max_connections_per_ip=0,
+    max_attempts_per_second=0,
+    max_control_frames_per_second=100_000,
     # The suite's largest message has 16 MiB. It waits as a whole, and another one with it.
     max_message_bytes=16_777_216,
     send_queue_bytes=67_108_864,
@@ -77,11 +81,15 @@ async def main() -> None:
             settings=settings,
             clock=clock,
         )
+        door = Door(settings)
         port = Port(
             bind("127.0.0.1", 0),
             tls=None,
             settings=settings,
-            websocket=WebSocketServer(sessions, Admission(settings, credentials)).serve,
+            door=door,
+            websocket=WebSocketServer(
+                sessions, Admission(settings, credentials, door, Hosts(settings))
+            ).serve,
             events=hang_up,
             http=hang_up,
         )

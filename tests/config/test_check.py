@@ -224,6 +224,57 @@ def test_what_no_browser_sends_is_no_origin(tmp_path: Path, origin: str, hint: s
     assert hint in complaint
 
 
+def test_proxies_are_addresses_and_networks(tmp_path: Path) -> None:
+    text = f'{SYMBOLS}[limits]\ntrusted_proxies = ["127.0.0.1", "10.20.0.0/16", "fd00::/8"]'
+    assert len(read(tmp_path, text).limits.trusted_proxies) == 3
+
+
+@pytest.mark.parametrize(
+    ("entry", "complaint"),
+    [
+        ("10.20.1.0/16", 'has host bits set) — write "10.20.0.0/16"'),
+        ("proxy.example", 'write an address as "127.0.0.1" or a network as "10.20.0.0/16"'),
+        ("0.0.0.0/0", "is everybody: each client could say that it is another"),
+        ("::/0", "is everybody: each client could say that it is another"),
+        ("::ffff:10.0.0.0/104", "write it as IPv4"),
+        ("", "does not appear to be"),
+    ],
+)
+def test_a_proxy_that_is_none_is_said_with_what_to_write(tmp_path: Path, entry: str, complaint: str) -> None:
+    text = f'{SYMBOLS}[limits]\ntrusted_proxies = ["127.0.0.1", "{entry}"]'
+    [said] = complaints(tmp_path, text)
+    assert said.startswith("limits.trusted_proxies[1]: expected an address or a network (")
+    assert complaint in said
+
+
+def test_the_proxy_protocol_needs_somebody_who_may_speak_it(tmp_path: Path) -> None:
+    text = f"{SYMBOLS}[listen]\nproxy_protocol = true\n"
+    [said] = complaints(tmp_path, text)
+    assert said.startswith("listen.proxy_protocol: nobody may send such a header")
+    read(tmp_path, f'{text}[limits]\ntrusted_proxies = ["127.0.0.1"]')
+
+
+def test_hosts_are_names_without_a_port(tmp_path: Path) -> None:
+    text = f'{SYMBOLS}[listen]\nallowed_hosts = ["gold.example", "*.aurex.example", "*"]'
+    assert len(read(tmp_path, text).listen.allowed_hosts) == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("Gold.Example.", 'write "gold.example"'),
+        ("gold.example:8443", 'write "gold.example"'),
+        ("https://gold.example/", 'write "gold.example"'),
+        ("g\u00f6ld.example", 'write it as "gold.example.org"'),
+        ("", 'write it as "gold.example.org"'),
+    ],
+)
+def test_a_host_that_is_no_name_is_said_with_what_to_write(tmp_path: Path, name: str, hint: str) -> None:
+    [said] = complaints(tmp_path, f'{SYMBOLS}[listen]\nallowed_hosts = ["{name}"]')
+    assert said.startswith("listen.allowed_hosts[0]: expected a host's name, got ")
+    assert hint in said
+
+
 # --- tokens ---
 
 
@@ -364,28 +415,7 @@ def test_a_file_that_does_not_end_is_no_key(tmp_path: Path) -> None:
     assert "has more than 65536 bytes" in complaint
 
 
-# --- what is not there yet ---
-
-
-@pytest.mark.parametrize(
-    ("table", "key", "value"),
-    [
-        ("limits", "trusted_proxies", '["10.0.0.1"]'),
-    ],
-)
-def test_what_is_not_built_yet_is_refused_and_not_ignored(
-    tmp_path: Path, table: str, key: str, value: str
-) -> None:
-    [complaint] = complaints(tmp_path, f"{SYMBOLS}[{table}]\n{key} = {value}")
-    assert complaint.startswith(f"{table}.{key}: ")
-    assert "is not built yet in aurexd" in complaint
-
-
-def test_what_is_not_built_yet_may_be_written_with_its_default(tmp_path: Path) -> None:
-    read(
-        tmp_path,
-        SYMBOLS + "[limits]\ntrusted_proxies = []",
-    )
+# --- one problem and the others ---
 
 
 def test_one_wrong_key_does_not_hide_the_others_nor_invent_new_ones(tmp_path: Path) -> None:

@@ -78,7 +78,16 @@ def test_what_the_file_leaves_out_has_the_documented_default(tmp_path: Path) -> 
         65536,
     )
     assert (limits.handshake_timeout_s, limits.auth_timeout_s) == (10, 10)
-    assert (limits.trusted_proxies, limits.allowed_origins) == ((), ())
+    assert (limits.trusted_proxies, limits.proxy_header, limits.allowed_origins) == (
+        (),
+        "x-forwarded-for",
+        (),
+    )
+    assert (limits.max_attempts_per_second, limits.max_requests_per_second) == (20, 10)
+    assert (limits.max_handshakes_per_ip, limits.max_handshakes) == (64, 4096)
+    assert (limits.max_control_frames_per_second, limits.max_channels) == (10, 256)
+    assert (limits.idle_timeout_s, limits.http_idle_timeout_s) == (300, 15)
+    assert (config.listen.allowed_hosts, config.listen.proxy_protocol) == ((), False)
     heartbeat = config.heartbeat
     assert (heartbeat.ping_interval_s, heartbeat.pong_timeout_s, heartbeat.silence_s) == (20, 10, 5)
     assert config.auth.mode == "open"
@@ -220,7 +229,7 @@ def test_all_problems_come_at_once_and_in_the_order_of_the_file(tmp_path: Path) 
     [limits]
     max_message_bytes = 1
     max_conections = 5
-    trusted_proxies = ["10.0.0.1"]
+    auth_timeout_s = 11
     [listen]
     port = "8000"
     address = "0.0.0.0"
@@ -237,7 +246,6 @@ def test_all_problems_come_at_once_and_in_the_order_of_the_file(tmp_path: Path) 
     assert [p.path for p in problems(tmp_path, text)] == [
         "limits.max_message_bytes",
         "limits.max_conections",
-        "limits.trusted_proxies",
         "listen.port",
         "listen.address",
         "symbols.XAUUSD.instrument",

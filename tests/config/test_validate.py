@@ -55,7 +55,7 @@ def judge(*layers: dict[str, Any]) -> list[Problem]:
         ),
         ({"limits": {"allowed_origins": [5]}}, "allowed_origins[0]: expected text, got 5"),
         ({"limits": {"silence_s": 5}}, "there is no such key — it belongs into [heartbeat]"),
-        ({"limits": {"zzz": 5}}, "there is no such key — there are max_connections_per_ip, "),
+        ({"heartbeat": {"zzz": 5}}, "there is no such key — there are ping_interval_s, "),
         ({"limits": 5}, "limits: expected a table, got 5 — write [limits]"),
         ({"port": 5}, "port: there is no such table — port belongs into [listen]"),
         ({"symbols": {"GC": {"decimals": 1}}}, 'symbols.GC.instrument: is missing: one of "spot", "future"'),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import structlog.testing
 import trio
@@ -17,14 +17,19 @@ from aurexd.actors.trio_actor import TrioActor, start_actor
 from aurexd.clock import LoopClock
 from aurexd.config.model import Config, Limits
 from aurexd.errors import IdentityError, ProtocolError
+from aurexd.forwarded import HeaderName, Proxies, client_address, plain
 from aurexd.identity import ANYBODY, LOCAL
 from aurexd.market import SECOND_US, EpochUs, format_time
 from aurexd.protocol.codec import JSON, MSGPACK
 from aurexd.protocol.connection import SessionProtocol, State
+from aurexd.proxy_protocol import MAX_BYTES, read_proxy_header
 from aurexd.server.admission import Admission
 from aurexd.server.credentials import Credentials
+from aurexd.server.door import Door
 from aurexd.server.events import EventStreamServer
 from aurexd.server.gate import Gate
+from aurexd.server.names import Hosts
+from aurexd.server.origin import Origin
 from aurexd.server.request import read_request
 from aurexd.server.stream import ClientStream
 from aurexd.server.streaming import Streaming
@@ -61,7 +66,8 @@ async def _converse(data: bytes) -> None:
     """One connection from its first byte to its end, on a real pair of sockets."""
     ours, theirs = socket.socketpair()
     clock = LoopClock(NOW)
-    settings = Settings(Config(limits=Limits(max_message_bytes=4096)))
+    proxies = ("127.0.0.1",) if b"orwarded" in data else ()
+    settings = Settings(Config(limits=Limits(max_message_bytes=4096, trusted_proxies=proxies)))
     if b"aurex.token." in data or b"Bearer" in data:
         ask_for_tokens(settings)
     with contextlib.closing(theirs):
@@ -73,7 +79,7 @@ async def _converse(data: bytes) -> None:
                 nursery, Hub(symbols=SYMBOLS, persister=persister, settings=settings, clock=clock)
             )
             credentials = Credentials(settings, clock)
-            admission = Admission(settings, credentials)
+            admission = Admission(settings, credentials, Door(settings), Hosts(settings))
             streaming = Streaming(
                 hub=hub,
                 symbols=SYMBOLS,
@@ -85,7 +91,7 @@ async def _converse(data: bytes) -> None:
             nursery.start_soon(_send_and_hang_up, theirs, data)
             stream = ClientStream(ours, "127.0.0.1", None, Gate())
             try:
-                request = await read_request(stream)
+                request = await read_request(stream, Origin("127.0.0.1", settings))
                 if request is not None and request.upgrade:
                     await WebSocketServer(streaming, admission).serve(stream, request)
                 elif request is not None:
@@ -153,6 +159,20 @@ def tokens(data: bytes) -> None:
         format_time(identity.expires)
 
 
+def proxies(data: bytes) -> None:
+    """What a trusted proxy says of its client: a PROXY header, and the headers of a request."""
+    with contextlib.suppress(ValueError):
+        header = read_proxy_header(data)
+        assert header is None or header.size <= min(len(data), MAX_BYTES)
+    text = data.decode("latin-1")
+    trusted = Proxies(["10.0.0.0/8"])
+    for name in get_args(HeaderName):
+        for peer in ("10.0.0.1", "192.0.2.1"):
+            client = client_address(peer, text, name, trusted)
+            assert plain(client) == client
+            assert peer == "10.0.0.1" or client == peer, "nobody else is believed"
+
+
 TARGETS: dict[str, Callable[[bytes], Any]] = {
-    target.__name__: target for target in (connection, frames, messages, tokens)
+    target.__name__: target for target in (connection, frames, messages, tokens, proxies)
 }

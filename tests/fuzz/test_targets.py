@@ -75,6 +75,31 @@ def test_tokens(data: bytes) -> None:
     targets.tokens(data)
 
 
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                b"PROXY ",
+                b"TCP4 ",
+                b"UNKNOWN",
+                b"\r\n",
+                b"\r\n\r\n\0\r\nQUIT\n",
+                b"\x21\x11\0\x0c",
+                b'for="',
+                b'"',
+                b",",
+                *(b"10.0.0.9", b"198.51.100.7", b"[2001:db8::7]:1", b";", b"=", b"\\"),
+            ]
+        )
+        | st.binary(max_size=20),
+        max_size=12,
+    )
+)
+@settings(max_examples=300, deadline=None)
+def test_proxies(parts: list[bytes]) -> None:
+    targets.proxies(b"".join(parts))
+
+
 @pytest.mark.parametrize("name", targets.TARGETS)
 def test_nothing_at_all(name: str) -> None:
     targets.TARGETS[name](b"")

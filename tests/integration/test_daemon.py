@@ -159,7 +159,7 @@ def test_a_drain_that_is_cut_short_leaves_nothing_broken(tmp_path: Path, how: si
                 await trio.open_tcp_stream("127.0.0.1", daemon.port) as deaf,
             ):
                 await deaf.send_all(
-                    f"GET {STREAM} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+                    f"GET {STREAM} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
                     "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n".encode()
                 )
                 await read(stream, 5)

@@ -105,10 +105,10 @@ class Certificates:
         self._folder = folder
         self.text = f'[tls]\ncertificate = "{folder}/cert.pem"\nprivate_key = "{folder}/key.pem"\n' + TESTGOLD
 
-    def renew(self) -> ssl.SSLContext:
-        """A client's context that trusts the new one, and no other."""
+    def renew(self, *more: str) -> ssl.SSLContext:
+        """A client's context that trusts the new one, and no other. `more`: its names besides localhost."""
         authority = trustme.CA()
-        issued = authority.issue_cert("localhost")
+        issued = authority.issue_cert("localhost", *more)
         issued.cert_chain_pems[0].write_to_path(self._folder / "cert.pem")
         issued.private_key_pem.write_to_path(self._folder / "key.pem")
         trust = ssl.create_default_context()
@@ -155,6 +155,24 @@ def test_a_renewed_certificate_is_for_who_comes_then_and_who_is_there_stays(tmp_
         assert refused["problem"].startswith("tls: certificate and private_key cannot be used together")
         with pytest.raises(httpx.ConnectError, match="certificate verify failed"):
             httpx.get(f"https://localhost:{daemon.port}/healthz", verify=old)
+        assert daemon.stop() == 0
+
+
+def test_the_names_in_a_renewed_certificate_are_answered_to(tmp_path: Path) -> None:
+    certificates = Certificates(tmp_path)
+
+    def status(trust: ssl.SSLContext) -> int:
+        headers = {"Host": "gold.example"}
+        return httpx.get(
+            f"https://localhost:{daemon.port}/healthz", headers=headers, verify=trust
+        ).status_code
+
+    old = certificates.renew()
+    with Running(tmp_path, certificates.text) as daemon:
+        assert status(old) == 421
+        new = certificates.renew("gold.example")
+        daemon.reload(certificates.text)
+        assert status(new) == 200
         assert daemon.stop() == 0
 
 

@@ -16,6 +16,7 @@ PUBLISHED = {
     4004: "too_many_connections",
     4005: "over_capacity",
     4006: "token_expired",
+    4007: "idle_timeout",
     4008: "auth_timeout",
     4500: "bad_token",
     4502: "protocol_error",

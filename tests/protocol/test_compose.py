@@ -64,7 +64,9 @@ def golden(name: str) -> str:
                 LimitsData(
                     max_message_bytes=16384,
                     max_messages_per_second=10.0,
+                    max_control_frames_per_second=10.0,
                     max_channels=256,
+                    idle_timeout_s=300.0,
                     send_queue_bytes=65536,
                     auth_timeout_s=10.0,
                 ),

@@ -184,6 +184,19 @@ def test_a_session_has_so_many_channels_and_no_more() -> None:
     assert isinstance(say(protocol, type="subscribe", data={"channels": names[MAX_CHANNELS:]})[0], Subscribe)
 
 
+def test_the_limit_of_channels_may_be_lower_and_takes_nothing_away() -> None:
+    names = [f"price:S{n}" for n in range(4)]
+    protocol = SessionProtocol(JSON, frozenset(f"S{n}" for n in range(4)), frozenset(names[:3]))
+
+    def subscribe(*channels: str) -> Any:
+        text = json.dumps({"type": "subscribe", "data": {"channels": channels}})
+        return protocol.receive(text, NOW, 2)
+
+    assert isinstance(subscribe(*names[:3])[0], Subscribe), "what it has it may ask for again"
+    error = error_of(subscribe(names[3]))
+    assert error.data.message == "subscribe: it would make 4 channels, and 2 are allowed"
+
+
 def test_resume_is_for_channels_that_are_asked_for() -> None:
     resume = {"price:GC": {"epoch": "e1", "count": 1}}
     error = error_of(

@@ -58,9 +58,11 @@ from aurexd.protocol.deflate import WINDOWS
 from aurexd.server.admission import Admission
 from aurexd.server.api import Api
 from aurexd.server.credentials import Credentials
+from aurexd.server.door import Door
 from aurexd.server.events import EventStreamServer
 from aurexd.server.http import HttpServer
 from aurexd.server.interface import Phase
+from aurexd.server.names import Hosts
 from aurexd.server.port import Port, bind
 from aurexd.server.streaming import Streaming
 from aurexd.server.websocket import WebSocketServer
@@ -382,6 +384,8 @@ class Served:
         self.aggregator: Any = None
         self.app: Any = None
         self.port: Port
+        self.door: Door
+        self.hosts: Hosts
         self.nursery: trio.Nursery
         self.client_tls: ssl.SSLContext | None = None
 
@@ -410,7 +414,11 @@ class Served:
         sock = trio.socket.socket(self.port._listeners[0].family)
         if rcvbuf is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, rcvbuf)
-        await sock.connect(self.port._listeners[0].getsockname())
+        try:
+            await sock.connect(self.port._listeners[0].getsockname())
+        except OSError:  # hung up on at once
+            sock.close()
+            raise
         stream: trio.abc.Stream = trio.SocketStream(sock)
         if self.client_tls is not None:
             stream = trio.SSLStream(stream, self.client_tls, server_hostname="127.0.0.1")
@@ -504,8 +512,12 @@ async def serving(
     client_tls: ssl.SSLContext | None = None,
     known: bool = True,
     compression: bool = True,
+    hosts: tuple[str, ...] = ("*",),
+    certified: frozenset[str] = frozenset(),
+    proxy_protocol: bool = False,
 ) -> AsyncIterator[Served]:
-    """Serve until the context ends, which cuts every connection. `known`: there is a status."""
+    """Serve until the context ends, which cuts every connection. `known`: there is a status. `hosts`: the names that
+    the server answers to, which few tests are about."""
     settings = Settings(
         Config(
             realtime=Realtime(compression=compression),
@@ -527,7 +539,9 @@ async def serving(
             served.hub = await start_actor(nursery, served.hub_actor)
             served.aggregator = await start_actor(nursery, FakeAggregator(served.states))
             credentials = Credentials(settings, served.clock)
-            admission = served.admission = Admission(settings, credentials)
+            served.door = Door(settings)
+            served.hosts = Hosts(settings, hosts, certified)
+            admission = served.admission = Admission(settings, credentials, served.door, served.hosts)
             streaming = Streaming(
                 hub=served.hub,
                 symbols=frozenset(state.symbol for state in served.states),
@@ -550,9 +564,11 @@ async def serving(
                 bind(address, 0),
                 tls=server_tls,
                 settings=settings,
+                door=served.door,
+                proxy_protocol=proxy_protocol,
                 websocket=WebSocketServer(streaming, admission).serve,
                 events=EventStreamServer(streaming, admission).serve,
-                http=HttpServer(api.app).serve,
+                http=HttpServer(api.app, admission, settings).serve,
             )
             await nursery.start(served.port.serve)
             if known:

@@ -17,6 +17,8 @@ from aurexd.market import SECOND_US, EpochUs
 from aurexd.protocol.codes import CloseCode
 from aurexd.server.admission import Admission, Place, Refusal
 from aurexd.server.credentials import Credentials
+from aurexd.server.door import Door
+from aurexd.server.names import Hosts
 from aurexd.server.request import Request
 from aurexd.settings import Settings
 from tests.issuer import START, Still, ask_for_tokens, token
@@ -27,7 +29,9 @@ def limited(**limits: Any) -> Settings:
 
 
 def admission_of(settings: Settings) -> Admission:
-    return Admission(settings, Credentials(settings, Still()))
+    return Admission(
+        settings, Credentials(settings, Still()), Door(settings, lambda: 0.0), Hosts(settings, ("*",))
+    )
 
 
 def from_address(address: str, origin: str | None = None, user: str | None = None) -> Request:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from decimal import Decimal
 from typing import Any
@@ -30,9 +31,11 @@ from aurexd.actors.messages import (
     StoreStatus,
 )
 from aurexd.candles import INTERVALS
+from aurexd.config.model import Limits
 from aurexd.errors import StoreError
 from aurexd.market import SECOND_US, EpochUs, Instrument, Quality
 from aurexd.server.api import ASK_S, LONG_ANSWER_ROWS
+from aurexd.server.door import REFUSALS_BURST
 from aurexd.server.http import ANSWER_TIMEOUT_S
 from aurexd.server.interface import HistoryQuery, Phase, QueryError, read_query
 from aurexd.server.openapi import openapi_document
@@ -205,6 +208,8 @@ async def test_history_is_not_sent_again_to_who_has_it() -> None:
         ("hours=-1", "hours: expected a number from 0 to 87840, got '-1'"),
         ("hours=inf", "hours: expected a number from 0 to 87840, got 'inf'"),
         ("from=yesterday", "from: expected a time such as 2025-10-27T12:00:00Z, got 'yesterday'"),
+        (f"limit={'9' * 500}", f"limit: expected a whole number from 1 to 10000, got '{'9' * 59}…'"),
+        ("limit=1%0D%0A%E2%80%AE2", "limit: expected a whole number from 1 to 10000, got '1 �2'"),
         ("to=2025-10-27", "to: expected a time such as 2025-10-27T12:00:00Z, got '2025-10-27'"),
         (
             "to=9999-12-31T23:59:59-14:00",
@@ -702,17 +707,27 @@ async def stuck_client(served: Served) -> trio.abc.Stream:
 
 
 @pytest.mark.parametrize("secure", [False, True])
-async def test_a_client_that_does_not_take_its_answer_is_cut_off(
+async def test_a_client_that_takes_nothing_of_its_answer_is_cut_off(
     loopback_clock: MockClock, tls_pair: TlsPair, *, secure: bool
 ) -> None:
     server_tls, client_tls = tls_pair if secure else (None, None)
-    async with serving(server_tls=server_tls, client_tls=client_tls) as served:
+    limits = Limits(http_idle_timeout_s=5)
+    async with serving(limits=limits, server_tls=server_tls, client_tls=client_tls) as served:
         stream = await stuck_client(served)
-        begin = trio.current_time()
-        await trio.sleep(ANSWER_TIMEOUT_S + 1)
+        await trio.sleep(2 * 5 + 1)
         assert len(await read_to_the_end(stream)) < 1_000_000
-        assert trio.current_time() - begin < ANSWER_TIMEOUT_S + 3
-        served.port.stop_accepting()
+
+
+async def test_a_client_that_takes_its_time_is_cut_off_in_the_end(loopback_clock: MockClock) -> None:
+    async with serving() as served:
+        stream = await stuck_client(served)
+        begin, received = trio.current_time(), 0
+        with contextlib.suppress(trio.BrokenResourceError):
+            while more := await stream.receive_some(8192):
+                received += len(more)
+                await trio.sleep(1)
+        assert received < 1_000_000
+        assert ANSWER_TIMEOUT_S - 1 < trio.current_time() - begin < 2 * ANSWER_TIMEOUT_S
 
 
 async def test_a_client_that_does_not_take_its_answer_does_not_hold_up_the_end() -> None:
@@ -741,6 +756,96 @@ async def test_a_client_that_leaves_before_its_answer_costs_nothing() -> None:
             await trio.aclose_forcefully(stream)
             assert (await served.fetch("/healthz")).status == 200
         assert logs == []
+
+
+# --- who is turned away ---
+
+
+async def test_an_address_that_asks_too_often_is_told_when_to_come_again(loopback_clock: MockClock) -> None:
+    async with serving(limits=Limits(max_requests_per_second=0.5)) as served:
+        for _ in range(5):
+            assert (await served.fetch("/healthz")).status == 200
+        answer = await served.fetch("/healthz")
+        assert (answer.status, answer.headers["retry-after"], answer.headers["connection"]) == (
+            429,
+            "2",
+            "close",
+        )
+        assert problem(answer) == "too many requests from your address: wait Retry-After"
+        assert (await served.say(b"garbage\r\n\r\n"))[0].status == 429
+        client = await served.connect()
+        assert (await client.message())["type"] == "welcome", "the stream has limits of its own"
+        await trio.sleep(2)
+        assert (await served.fetch("/healthz")).status == 200
+
+
+async def test_an_address_that_connects_too_often_is_told_so_and_then_nothing(
+    loopback_clock: MockClock,
+) -> None:
+    async with serving(limits=Limits(max_attempts_per_second=0.2)) as served:
+        assert [(await served.fetch("/healthz")).status for _ in range(3)] == [200, 200, 429]
+        client = await served.connect()
+        code, reason, (error,) = await client.closing()
+        assert (code, reason["code"], error["data"]["code"]) == (4003, "rate_limited", "rate_limited")
+        assert error["data"]["retry_after_ms"] == reason["retry_after_ms"] > 4000
+        for _ in range(int(REFUSALS_BURST)):
+            with contextlib.suppress(OSError):
+                await served.open_stream()
+        with pytest.raises((OSError, trio.BrokenResourceError)):
+            await served.fetch("/healthz")
+        await trio.sleep(10)
+        assert (await served.fetch("/healthz")).status == 200
+
+
+@pytest.mark.parametrize("head", ["GET /healthz HTTP/1.1", "GET /api/v1/stream HTTP/1.1"])
+async def test_a_name_that_somebody_else_pointed_here_is_misdirected(head: str) -> None:
+    async with serving(hosts=(), certified=frozenset({"gold.example"})) as served:
+        for host, status in (("evil.example", 421), ("evil.example:8000", 421), ("..", 421)):
+            (answer,) = await served.say(f"{head}\r\nHost: {host}\r\n\r\n".encode())
+            assert answer.status == status
+            assert problem(answer).startswith(f"this server is not called '{host}'")
+        for host in ("gold.example:8000", "127.0.0.1", "localhost:8000", "[::1]"):
+            assert (await served.fetch("/healthz", headers={"Host": host})).status == 200
+        served.hosts.certified = frozenset()
+        assert (await served.fetch("/healthz", headers={"Host": "gold.example"})).status == 421
+        served.settings.limits = Limits(allowed_origins=("https://gold.example:8443",))
+        assert (await served.fetch("/healthz", headers={"Host": "gold.example"})).status == 200
+
+
+async def test_who_is_turned_away_over_tls_gets_the_whole_answer(tls_pair: TlsPair) -> None:
+    async with serving(hosts=(), server_tls=tls_pair.server, client_tls=tls_pair.client) as served:
+        assert (await served.fetch("/healthz", headers={"Host": "evil.example"})).status == 421
+
+
+async def test_http_1_0_without_a_host_is_no_browser() -> None:
+    async with serving(hosts=()) as served:
+        (answer,) = await served.say(b"GET /healthz HTTP/1.0\r\n\r\n")
+        assert answer.status == 200
+
+
+@pytest.mark.parametrize(("hosts", "status"), [((), 200), (("gold.example",), 421)])
+async def test_which_names_a_proxy_passes_on_is_its_own_business_unless_it_is_said(
+    hosts: tuple[str, ...], status: int
+) -> None:
+    limits = Limits(trusted_proxies=("127.0.0.1",))
+    async with serving(limits=limits, hosts=hosts) as served:
+        headers = {"Host": "other.example", "X-Forwarded-For": "198.51.100.7"}
+        assert (await served.fetch("/healthz", headers=headers)).status == status
+        assert (await served.fetch("/healthz", headers={"Host": "gold.example"})).status == 200
+
+
+async def test_there_is_no_http_2_in_the_clear() -> None:
+    """There, one connection could ask for ever, in the name of any host."""
+    async with serving() as served:
+        (answer,) = await served.say(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0")
+        assert answer.status == 505
+        headers = {
+            "Upgrade": "h2c",
+            "Connection": "Upgrade, HTTP2-Settings",
+            "HTTP2-Settings": "AAMAAABkAAQAAP__",
+        }
+        answer = await served.fetch("/healthz", headers=headers)
+        assert (answer.status, answer.headers["connection"]) == (200, "close")
 
 
 # --- the documents ---

@@ -101,7 +101,7 @@ async def test_of_a_flood_of_handshakes_a_few_are_answered_in_each_turn(
         return real(self)
 
     monkeypatch.setattr(TlsConversation, "try_handshake", try_handshake)
-    async with serving(server_tls=tls_pair.server) as served:
+    async with serving(server_tls=tls_pair.server, limits=Limits(max_handshakes_per_ip=0)) as served:
         clients = [await served.open_stream() for _ in range(100)]
         await trio.testing.wait_all_tasks_blocked(0.01)
         trio.lowlevel.add_instrument(turns)

@@ -18,6 +18,7 @@ import trustme
 
 from aurexd.config.model import Config, Limits
 from aurexd.errors import ListenError
+from aurexd.server.door import Door
 from aurexd.server.port import EXHAUSTED_PAUSE_S, SEND_BUFFER_BYTES, UNSENT_BYTES, Port, bind
 from aurexd.server.request import HEAD_BYTES, Request
 from aurexd.server.stream import ClientStream
@@ -171,6 +172,8 @@ class Room:
         self.port = port
         self.upgrades: list[Request] = []
         self.heads: list[bytes] = []
+        self.addresses: list[str] = []
+        """Of those who asked over HTTP."""
         self.crash: Exception | None = None
         self.hold = False
 
@@ -182,6 +185,7 @@ class Room:
         await self._answer(stream, b"events")
 
     async def http(self, stream: ClientStream) -> None:
+        self.addresses.append(stream.remote_address)
         await self._answer(stream, b"http")
 
     async def connect(self) -> trio.SocketStream:
@@ -207,6 +211,9 @@ class Room:
 async def opened(
     tls: ssl.SSLContext | None = None,
     wrap: Callable[[socket.socket], Any] = lambda listener: listener,
+    settings: Settings = SETTINGS,
+    *,
+    proxy_protocol: bool = False,
 ) -> AsyncIterator[Room]:
     room: Room
 
@@ -216,13 +223,22 @@ async def opened(
     async def events(stream: ClientStream, _request: Request) -> None:
         await room.events(stream)
 
-    async def http(stream: ClientStream) -> None:
+    async def http(stream: ClientStream, _request: Request | None) -> None:
         await room.http(stream)
 
     with trio.fail_after(600):
         async with trio.open_nursery() as nursery:
             listeners = [wrap(listener) for listener in bind("127.0.0.1", 0)]
-            port = Port(listeners, tls=tls, settings=SETTINGS, websocket=websocket, events=events, http=http)
+            port = Port(
+                listeners,
+                tls=tls,
+                settings=settings,
+                door=Door(settings),
+                websocket=websocket,
+                events=events,
+                http=http,
+                proxy_protocol=proxy_protocol,
+            )
             room = Room(port)
             await nursery.start(port.serve)
             yield room
@@ -532,11 +548,17 @@ async def test_after_stop_accepting_those_who_are_there_stay_and_nobody_else_com
         async def websocket(stream: ClientStream, request: Request) -> None:
             await room.websocket(stream, request)
 
-        async def unused(stream: ClientStream) -> None:
+        async def unused(stream: ClientStream, _request: Request | None) -> None:
             raise AssertionError(stream)
 
         port = Port(
-            listeners, tls=None, settings=SETTINGS, websocket=websocket, events=websocket, http=unused
+            listeners,
+            tls=None,
+            settings=SETTINGS,
+            door=Door(SETTINGS),
+            websocket=websocket,
+            events=websocket,
+            http=unused,
         )
         room = Room(port)
         room.hold = True

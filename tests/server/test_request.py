@@ -9,14 +9,15 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aurexd.config.model import Config
+from aurexd.server.origin import Origin
 from aurexd.server.request import Request, read_request
+from aurexd.settings import Settings
 from tests.server.loopback import PATH
 
 
 class Bytes:
     """Stands in for a stream: gives what it has in pieces, then the end."""
-
-    remote_address = "192.0.2.1"
 
     def __init__(self, pieces: list[bytes]) -> None:
         self.left = pieces
@@ -60,7 +61,7 @@ TOKENS = st.sampled_from(
 @given(pieces=st.lists(st.one_of(st.binary(min_size=1), TOKENS)))
 def test_whatever_a_client_says_is_judged_and_put_back(pieces: list[bytes]) -> None:
     stream = Bytes(list(pieces))
-    read: Callable[[Any], Awaitable[Request | None]] = read_request
-    request = trio.run(read, stream)
+    read: Callable[[Any, Origin], Awaitable[Request | None]] = read_request
+    request = trio.run(read, stream, Origin("192.0.2.1", Settings(Config())))
     assert stream.back == stream.read
     assert request is None or request.path.encode("latin-1") in stream.read

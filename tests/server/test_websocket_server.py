@@ -19,7 +19,7 @@ from wsproto import events
 
 from aurexd.actors.hub import BEAT_S, PATROL_BEATS
 from aurexd.actors.messages import StatusChanged
-from aurexd.actors.session import OFFENCES, Session
+from aurexd.actors.session import BURST_SECONDS, OFFENCES, Session
 from aurexd.config.model import Config, Heartbeat, Limits, Realtime
 from aurexd.drain import RESTART_S
 from aurexd.market import Quality
@@ -415,6 +415,36 @@ async def test_who_does_not_stop_is_closed_and_hears_why(loopback_clock: MockClo
         assert kinds(seen) == ["pong"] * 2 + ["error"] * OFFENCES
 
 
+@pytest.mark.parametrize("frame", [events.Ping(), events.Pong()])
+async def test_who_floods_us_with_control_frames_is_closed_and_not_listened_to_any_more(
+    loopback_clock: MockClock, frame: events.Event
+) -> None:
+    async with serving(limits=Limits(max_control_frames_per_second=5)) as served:
+        client, other = await served.connect(JSON), await served.connect(JSON)
+        await client.message()
+        for _ in range(1000):
+            await client.send_event(frame)
+        await client.send('{"type":"ping"}')
+        code, reason, seen = await client.closing()
+        assert (code, reason["code"]) == (4003, "rate_limited")
+        assert 0 < reason["retry_after_ms"] <= RETRY_SPREAD_MS
+        assert len(seen) <= 5 * BURST_SECONDS, "pongs, and no more than it may ask for"
+        await other.message()
+        assert (await other.ask("ping", {}))["type"] == "pong"
+        assert await active(served) == 1
+
+
+async def test_control_frames_have_a_rate_that_may_be_kept_up_for_ever(loopback_clock: MockClock) -> None:
+    async with serving(limits=Limits(max_control_frames_per_second=5)) as served:
+        client = await served.connect(JSON)
+        await client.message()
+        for _ in range(100):
+            await client.ping()
+            await trio.sleep(0.2)
+        for _ in range(100):
+            await client.until("websocket pong")
+
+
 async def test_one_too_many_from_an_address_is_let_in_told_and_closed() -> None:
     async with serving(limits=Limits(max_connections_per_ip=2)) as served:
         first, second = await served.connect(), await served.connect()
@@ -425,6 +455,7 @@ async def test_one_too_many_from_an_address_is_let_in_told_and_closed() -> None:
         assert 0 < reason["retry_after_ms"] <= RETRY_SPREAD_MS
         assert error["data"]["code"] == "too_many_connections"
         assert error["data"]["message"] == "more than 2 connections from your address"
+        assert error["data"]["retry_after_ms"] == reason["retry_after_ms"]
         assert [log["event"] for log in logs] == ["session_refused"]
         # Who is refused is not counted, and who leaves makes room.
         assert await active(served) == 2
@@ -486,6 +517,17 @@ async def test_a_page_may_connect_to_where_it_came_from_or_where_the_configurati
             assert error["data"]["code"] == "forbidden"
             assert len(error["data"]["message"]) < 200
             assert await active(served) == 0
+
+
+async def test_a_page_whose_name_somebody_pointed_here_is_refused() -> None:
+    """In its browser's eyes it is of the same origin as we are."""
+    async with serving(hosts=(), certified=frozenset({"gold.example"})) as served:
+        client = await served.connect(headers=[("Origin", "https://evil.example")], host="evil.example")
+        code, reason, (error,) = await client.closing()
+        assert (code, reason) == (4503, {"code": "forbidden"})
+        assert error["data"]["message"].startswith("this server is not called 'evil.example'")
+        client = await served.connect(headers=[("Origin", "https://gold.example")], host="gold.example")
+        assert (await client.message())["type"] == "welcome"
 
 
 async def test_no_origin_matches_an_empty_host() -> None:
