@@ -7,7 +7,10 @@ BIN := $(VENV)/bin
 SETUP := $(VENV)/.installed
 CONTRACT := tests/contract/node_modules/.installed
 
-.PHONY: help run test test-fast check format bench autobahn clean
+# Debian packages with the servers that the slow tests run against, on ports and with files of their own.
+SERVERS := haproxy nginx libnginx-mod-stream
+
+.PHONY: help run test test-fast check format servers bench autobahn clean
 .DEFAULT_GOAL := help
 
 help:  ## what there is
@@ -26,7 +29,7 @@ $(CONTRACT): tests/contract/package.json tests/contract/package-lock.json
 run: $(SETUP)  ## set up everything and start the daemon: http://localhost:8000
 	$(BIN)/aurexd run --config conf/aurexd.dev.toml
 
-test: $(SETUP) $(CONTRACT) check  ## everything: lint, types, all tests
+test: $(SETUP) $(CONTRACT) check servers  ## everything: lint, types, all tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report term:skip-covered $(PYTEST)
 
 test-fast: $(SETUP)  ## the tests that need no process of their own
@@ -40,6 +43,18 @@ check: $(SETUP)  ## format, lint, types
 format: $(SETUP)  ## write the code as ruff formats it
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+servers:  ## install the servers that tests need (Debian, as root); else say which are missing
+	@missing=; for package in $(SERVERS); do \
+		[ "$$(dpkg-query --show --showformat '$${db:Status-Status}' $$package 2>/dev/null)" = installed ] \
+			|| missing="$$missing $$package"; \
+	done; \
+	if [ -z "$$missing" ]; then exit 0; fi; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get update -qq && apt-get install -y -qq --no-install-recommends $$missing; \
+	else \
+		echo "tests need these packages of Debian:$$missing; as root, make servers installs them" >&2; exit 1; \
+	fi
 
 bench: $(SETUP)  ## measure against peers, in one run, as ratios
 	$(BIN)/python bench/fanout.py
