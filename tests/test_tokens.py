@@ -446,6 +446,8 @@ ENCRYPTED = BestAvailableEncryption(b"secret")
             "curve P-384",
         ),
     ],
+    # Keys are new in each process, and pytest-xdist wants the same names in all of them.
+    ids=lambda value: "file" if isinstance(value, bytes) else None,
 )
 def test_a_file_that_is_no_such_key_says_why_and_what_to_do(
     algorithm: Algorithm, data: bytes, says: str
