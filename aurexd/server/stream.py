@@ -107,8 +107,11 @@ class ClientStream(trio.abc.Stream):
             while not self._tls.try_handshake():
                 await self._send_sealed()
                 self._tls.feed(await self._receive(16384))
-        finally:
-            await self._send_sealed()  # after a failure: the alert that says why
+        except trio.BrokenResourceError:
+            await self._send_sealed()  # the alert that says why
+            raise
+        # What is sealed now (in TLS 1.3 session tickets, which nobody waits for) goes out before the next wait for the
+        # client, or with the first answer.
 
     async def receive_before_tls(self) -> bytes:
         """The next bytes as they are on the line, before `handshake`: what a proxy says; empty at the end.
