@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import gc
 import math
 import random
 import signal
@@ -21,7 +20,7 @@ import pykka
 import structlog
 import trio
 
-from aurexd import __version__
+from aurexd import __version__, garbage
 from aurexd.actors.aggregator import Aggregator, SymbolRules
 from aurexd.actors.candles import CandleRules, Candles
 from aurexd.actors.hub import Hub
@@ -135,17 +134,14 @@ class Daemon:
         """
         async with trio.open_nursery() as nursery:
             await nursery.start(self._core.run)
-            # What lives now lives for good: the collector need not look at it again with every thousand clients,
-            # who may come with the next line.
-            gc.collect()
-            gc.freeze()
-            await nursery.start(self.port.serve)
-            self.phase = "serving"
-            log.info("daemon_started", version=__version__, port=self.port.port)
-            task_status.started(self)
-            await self._stop.wait()
-            log.info("daemon_stopping")
-            await self._drain()
+            async with garbage.timetable():
+                await nursery.start(self.port.serve)
+                self.phase = "serving"
+                log.info("daemon_started", version=__version__, port=self.port.port)
+                task_status.started(self)
+                await self._stop.wait()
+                log.info("daemon_stopping")
+                await self._drain()
             self.port.stop_accepting()
             self._core.stop()
             nursery.cancel_scope.deadline = trio.current_time() + self._core.shutdown_s + SESSIONS_CLOSE_S

@@ -22,6 +22,7 @@ LAYERS = [
         "aurexd.calendar",
         "aurexd.clock",
         "aurexd.drain",
+        "aurexd.garbage",
         "aurexd.backoff",
         "aurexd.identity",
         "aurexd.forwarded",

@@ -92,6 +92,7 @@ class HttpServer:
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 pass
             await protocol.handle(Closed())
+        vars(protocol).clear()  # or it would be a cycle, and every request work for the garbage collector
 
     async def _cut_off(self, stream: ClientStream) -> None:
         """Cut off a client that stands still or takes its time, or that is not done when the daemon is.
