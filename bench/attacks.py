@@ -66,23 +66,22 @@ class Peak(threading.Thread):
         return self.kb
 
 
-def prepare(kind: str, folder: Path) -> tuple[str, str]:
-    """The rest of the configuration, and the token that the clients show and the attack is about."""
+def prepare(kind: str, folder: Path) -> tuple[str, str, str]:
+    """The rest of the configuration, the token that the clients show, and the one that the attack is about."""
     if kind in {"never_pong", "half_open"}:
-        return QUICK_PINGS, ""
+        return QUICK_PINGS, "", ""
     if kind == "handshakes_cut_off":
-        aurexd("dev-certificate", "--directory", str(folder))
-        return (
-            f'[tls]\ncertificate = "{folder}/certificate.pem"\nprivate_key = "{folder}/private_key.pem"\n',
-            "",
-        )
+        return aurexd("dev-certificate", "--directory", str(folder / "tls")), "", ""
     if kind in {"unauthenticated", "forged_token", "expired_token"}:
-        aurexd("token", "key", "--algorithm", "EdDSA", "--file", str(folder / "key.pem"))
-        more = f'[auth]\nmode = "token"\nleeway_s = 0\n[auth.keys.k1]\nalgorithm = "EdDSA"\nfile = "{folder}/key.pem"\n'
+        key = aurexd("token", "key", "--algorithm", "EdDSA", "--id", "k1", "--file", str(folder / "key.pem"))
+        more = f'[auth]\nmode = "token"\nleeway_s = 0\n{key}\n'
         file = folder / "aurexd.toml"
         file.write_text(CONFIG.format(port=0, more=more))
-        return more, aurexd("token", "mint", "--config", str(file), "--user", "client", "--for", "1h")
-    return "", ""
+        mint = ("token", "mint", "--config", str(file), "--user", "client", "--for")
+        good, stolen = aurexd(*mint, "1h"), aurexd(*mint, "1s" if kind == "expired_token" else "1h")
+        time.sleep(2)
+        return more, good, stolen
+    return "", "", ""
 
 
 def aurexd(*arguments: str) -> str:
@@ -94,12 +93,12 @@ def aurexd(*arguments: str) -> str:
 def measure(kind: str, seconds: float) -> dict[str, Any]:
     port = free_port()
     with tempfile.TemporaryDirectory() as folder:
-        more, token = prepare(kind, Path(folder))
+        more, token, stolen = prepare(kind, Path(folder))
         file = Path(folder) / "aurexd.toml"
         file.write_text(CONFIG.format(port=port, more=more))
         command = ["taskset", "-c", "0", sys.executable, "-m", "aurexd", "run", "--config", str(file)]
         with process(command, port) as server:
-            crowd = Crowd(port, CLIENTS, network=9, token=token)
+            crowd = Crowd(port, CLIENTS, network=9, token=token, tls=kind == "handshakes_cut_off")
             quiet, attacked = Delays(), Delays()
             crowd.read(1, lambda *_: None)
             before_cpu, before_kb = cpu_s(server.pid), rss_kb(server.pid)
@@ -110,7 +109,7 @@ def measure(kind: str, seconds: float) -> dict[str, Any]:
             attack = ["taskset", "-c", "1", "nice", sys.executable, str(HERE / "attacker.py")]
             before_cpu = cpu_s(server.pid)
             attacker = subprocess.Popen(
-                [*attack, kind, str(port), str(seconds), token], stdout=subprocess.PIPE, text=True
+                [*attack, kind, str(port), str(seconds), stolen], stdout=subprocess.PIPE, text=True
             )
             began = time.monotonic()
             while attacker.poll() is None:

@@ -8,6 +8,7 @@ import os
 import selectors
 import signal
 import socket
+import ssl
 import statistics
 import subprocess
 import sys
@@ -136,11 +137,16 @@ class Crowd:
         *,
         network: int = 0,
         token: str = "",
+        tls: bool = False,
         receive_buffer_bytes: int | None = None,
     ) -> None:
         """`network`: connect from the addresses 127.NETWORK.x.y, five clients each."""
         self._selector = selectors.DefaultSelector()
         self._receive_buffer_bytes = receive_buffer_bytes
+        self._tls: ssl.SSLContext | None = None
+        if tls:
+            self._tls = ssl.create_default_context()
+            self._tls.check_hostname, self._tls.verify_mode = False, ssl.CERT_NONE
         self._head = f"Authorization: Bearer {token}\r\n" if token else ""
         self.clients = [self._connect(port, path, number, network) for number in range(count)]
 
@@ -151,6 +157,8 @@ class Crowd:
         if network:
             client.bind((address(network, number // 5), 0))
         client.connect(("127.0.0.1", port))
+        if self._tls is not None:
+            client = self._tls.wrap_socket(client)
         key = base64.b64encode(os.urandom(16)).decode()
         client.sendall(
             f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -178,7 +186,10 @@ class Crowd:
             for key, _ in self._selector.select(left):
                 number, buffer = key.data
                 assert isinstance(key.fileobj, socket.socket)
-                data = key.fileobj.recv(262144)
+                try:
+                    data = key.fileobj.recv(262144)
+                except ssl.SSLWantReadError:
+                    continue
                 if not data:
                     self._selector.unregister(key.fileobj)
                 if number % sample:

@@ -19,6 +19,7 @@ from aurexd.market import SECOND_US, EpochUs, Instrument, Price, Quality, format
 from aurexd.protocol import compose
 from aurexd.protocol.alerts import AlertListedData, AlertRule, CrossesUp, Repeat, RuleState
 from aurexd.protocol.codec import JSON, MSGPACK, Encoding, compressed
+from aurexd.protocol.data import MarketState
 from aurexd.protocol.deflate import TAIL, WINDOWS
 from aurexd.protocol.messages import AlertListed, ServerMessage
 
@@ -55,6 +56,7 @@ def status() -> ServerMessage:
         Quality.LIVE,
         "swissquote",
         Instrument.SPOT,
+        MarketState.OPEN,
         "alltick: no price for 15 s; swissquote takes over",
         since=START,
         now=START,
