@@ -229,7 +229,7 @@ def test_all_problems_come_at_once_and_in_the_order_of_the_file(tmp_path: Path) 
     [limits]
     max_message_bytes = 1
     max_conections = 5
-    auth_timeout_s = 11
+    trusted_proxies = ["10.0.0.1/8"]
     [listen]
     port = "8000"
     address = "0.0.0.0"
@@ -246,6 +246,7 @@ def test_all_problems_come_at_once_and_in_the_order_of_the_file(tmp_path: Path) 
     assert [p.path for p in problems(tmp_path, text)] == [
         "limits.max_message_bytes",
         "limits.max_conections",
+        "limits.trusted_proxies[0]",
         "listen.port",
         "listen.address",
         "symbols.XAUUSD.instrument",

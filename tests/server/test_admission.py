@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
+import structlog.testing
 import trio
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,9 +16,9 @@ from aurexd.drain import Drain
 from aurexd.identity import LOCAL
 from aurexd.market import SECOND_US, EpochUs
 from aurexd.protocol.codes import CloseCode
-from aurexd.server.admission import Admission, Place, Refusal
+from aurexd.server.admission import KNOCK_SPREAD_MS, SAYS_PER_S, Admission, Place, Refusal
 from aurexd.server.credentials import Credentials
-from aurexd.server.door import Door
+from aurexd.server.door import REFUSALS_BURST, Door
 from aurexd.server.names import Hosts
 from aurexd.server.request import Request
 from aurexd.settings import Settings
@@ -315,3 +316,43 @@ def test_whatever_happens_the_counts_come_back_to_nothing(story: list[tuple[str,
     for place in places:
         place.leave()
     assert not admission._counts._by_group
+
+
+# --- what a refusal costs ---
+
+
+def test_who_is_refused_again_and_again_is_hung_up_on_and_nobody_else() -> None:
+    settings = limited(max_connections_per_ip=1)
+    door = Door(settings, lambda: 0.0)
+    admission = Admission(settings, Credentials(settings, Still()), door, Hosts(settings, ("*",)))
+    admission.enter(from_address("192.0.2.7"))
+    for _ in range(int(REFUSALS_BURST)):
+        assert door.knock("192.0.2.7") is not None
+        assert admission.refusal(from_address("192.0.2.7")) is not None
+    assert door.knock("192.0.2.7") is None
+    assert door.knock("192.0.2.8") is not None
+
+
+def test_a_flood_of_refusals_does_not_flood_the_log() -> None:
+    admission = admission_of(limited(max_connections=1))
+    admission.enter(from_address("192.0.2.7"))
+    with structlog.testing.capture_logs() as logs:
+        for number in range(10_000):
+            admission.refusal(from_address(f"198.51.{number // 250}.{number % 250}"))
+    assert len(logs) == 10 * SAYS_PER_S
+    assert {log["event"] for log in logs} == {"session_refused"}
+
+
+def test_who_knocked_too_often_is_told_when_to_come_and_is_not_counted_twice() -> None:
+    settings = limited()
+    door = Door(settings, lambda: 0.0)
+    admission = Admission(settings, Credentials(settings, Still()), door, Hosts(settings, ("*",)))
+    for _ in range(2 * int(REFUSALS_BURST)):
+        request = from_address("192.0.2.7")
+        request.retry_after_s = 3.0
+        refusal = admission.refusal(request)
+        assert refusal is not None
+        assert refusal.code is CloseCode.RATE_LIMITED
+        assert refusal.retry_after_ms is not None
+        assert 3000 < refusal.retry_after_ms <= 3000 + KNOCK_SPREAD_MS + 1
+    assert door.knock("192.0.2.7") is not None

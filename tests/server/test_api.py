@@ -15,6 +15,8 @@ import trio
 import trio.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.routing import Route
 from trio.testing import MockClock
 
@@ -697,11 +699,17 @@ async def test_over_tls_it_is_the_same(tls_pair: TlsPair) -> None:
         assert len(answer.json()["prices"]) == 5000
 
 
-async def stuck_client(served: Served) -> trio.abc.Stream:
+async def large(_request: Request) -> Response:
+    """An answer that no thread has a part in, as virtual time would not wait for one."""
+    return Response(bytes(3_000_000))
+
+
+async def stuck_client(served: Served, target: str = f"{API}/prices/history?limit=10000") -> trio.abc.Stream:
     """A client that asks for a large answer and does not read it."""
     served.persister.rows = tuple(row(number + 0.25, number) for number in range(10_000))
+    served.app.router.routes.append(Route("/large", large))
     stream, _ = await served.open_stream(rcvbuf=4096)
-    await stream.send_all(b"GET /api/v1/prices/history?limit=10000 HTTP/1.1\r\nHost: x\r\n\r\n")
+    await stream.send_all(f"GET {target} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
     await trio.testing.wait_all_tasks_blocked(0.02)
     return stream
 
@@ -713,14 +721,14 @@ async def test_a_client_that_takes_nothing_of_its_answer_is_cut_off(
     server_tls, client_tls = tls_pair if secure else (None, None)
     limits = Limits(http_idle_timeout_s=5)
     async with serving(limits=limits, server_tls=server_tls, client_tls=client_tls) as served:
-        stream = await stuck_client(served)
+        stream = await stuck_client(served, "/large")
         await trio.sleep(2 * 5 + 1)
         assert len(await read_to_the_end(stream)) < 1_000_000
 
 
 async def test_a_client_that_takes_its_time_is_cut_off_in_the_end(loopback_clock: MockClock) -> None:
     async with serving() as served:
-        stream = await stuck_client(served)
+        stream = await stuck_client(served, "/large")
         begin, received = trio.current_time(), 0
         with contextlib.suppress(trio.BrokenResourceError):
             while more := await stream.receive_some(8192):
