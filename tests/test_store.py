@@ -572,3 +572,11 @@ def test_the_book_that_is_kept_goes_on_where_it_was(url: str) -> None:
         assert (kept.progress.newest, kept.progress.received) == (at(120), at(120))
         ticks = {candle.interval: candle.ticks for candle in kept.candles}
         assert list(ticks.values()) == [1, 1, 3, 3, 3, 3, 3]
+
+
+@pytest.mark.slow
+def test_a_start_loads_nothing_that_only_yfinance_needs() -> None:
+    """It takes as long as all the rest together, and every client waits for the start that follows a restart."""
+    says = "import sys, aurexd.daemon; print(*{'numpy', 'pandas', 'yfinance'} & sys.modules.keys())"
+    said = subprocess.run([sys.executable, "-c", says], capture_output=True, text=True, check=True)
+    assert said.stdout.split() == []
