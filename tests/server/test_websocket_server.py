@@ -149,9 +149,9 @@ async def test_over_tls_it_is_the_same(tls_pair: TlsPair) -> None:
     async with serving(server_tls=tls_pair.server, client_tls=tls_pair.client) as served:
         client = await served.connect()
         await client.messages(2)
-        for number in range(1, 301):
+        for number in range(1, 301):  # read as they come: what waits would be conflated
             await served.publish(f"{number}.00")
-        assert [m["update_count"] for m in await client.messages(300)] == list(range(1, 301))
+            assert (await client.message())["update_count"] == number
         assert (await client.ask("ping", {}))["type"] == "pong"
         await client.close()
         assert await active(served) == 0
