@@ -80,6 +80,8 @@ class Rings:
         self.seq = 0
         """The number of the newest update on any channel."""
         self._size = size
+        self._began = 0
+        """`seq` when this run began: what was published before is for those who were there."""
         self._rings: dict[str, Ring] = {}
 
     def publish(self, channel: str, message: Callable[[int], ChannelMessage]) -> Update:
@@ -111,9 +113,10 @@ class Rings:
         return ring.count if ring else 0
 
     def latest(self, channel: str) -> Update | None:
-        """The channel's newest message."""
+        """The channel's newest message, if there was one in this run: nobody is to take an old one for what is now."""
         ring = self._rings.get(channel)
-        return ring.latest if ring else None
+        latest = ring.latest if ring else None
+        return latest if latest is not None and latest.seq > self._began else None
 
     def since(self, channel: str, position: Position) -> list[Update] | None:
         """What a client missed that was last there; None when it cannot be told, or not in full."""
@@ -143,7 +146,7 @@ class Rings:
     def restore(cls, kept: KeptRings, size: int, is_served: Callable[[str], bool]) -> Rings:
         """The rings as they were, of the channels that are still served."""
         rings = cls(kept.epoch, size)
-        rings.seq = kept.seq
+        rings.seq = rings._began = kept.seq
         for channel, kept_ring in kept.rings.items():
             if is_served(channel):
                 ring = rings._rings[channel] = Ring(size)

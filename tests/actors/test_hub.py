@@ -977,6 +977,19 @@ async def test_a_hub_that_stopped_in_order_leaves_everything_to_the_next(autojum
         assert updates(fresh.line.take()) == [6]
 
 
+async def test_a_price_from_before_a_restart_is_no_snapshot(autojump_clock: object) -> None:
+    async with opened() as house:
+        await house.tell(price("1.00"), price("2.00"))
+        await house.ref.stop(block=False)
+        await house.start(house.nursery)
+        client = await house.open()
+        await house.tell(Subscribe(session=client.session, channels=(PRICE,), request_id=1))
+        [answer] = client.line.take()
+        assert answer["data"]["channels"][PRICE]["count"] == 2
+        await house.tell(price("1.00"))
+        assert updates(client.line.take()) == [3]
+
+
 async def test_what_was_left_is_taken_once(autojump_clock: object) -> None:
     async with opened() as house:
         await house.tell(price("1.00"))
