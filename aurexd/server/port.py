@@ -217,8 +217,9 @@ class Port:
                 self._door.leave(visit)
             if arrival is None:
                 return
-            await self._gate.wait_turn()
             request = arrival.request
+            del origin, visit, arrival  # a session may last for days, and needs none of them any more
+            await self._gate.wait_turn()
             if request is not None and request.upgrade and request.path == STREAM_PATH:
                 await self._websocket(stream, request)
             elif request is not None and request.path == EVENTS_PATH:

@@ -200,13 +200,15 @@ class _Connection(trio_websocket.WebSocketConnection):
         settings = self._settings
         deflate = SessionDeflate(lambda: settings.limits.max_message_bytes)
         extensions: list[Extension] = [deflate] if settings.realtime.compression else []
-        await self._get_request()
+        asked = await self._get_request()
         # As the library accepts, which knows no extensions.
         await self._send(events.AcceptConnection(subprotocol=self._subprotocol, extensions=extensions))
         self._open_handshake.set()
         if deflate.window_bits is not None:
             self.encoding = compressed(self.encoding, deflate.window_bits)
         self._wsproto.handshake = _HANDSHAKE_DONE  # type: ignore[assignment]
+        # The library's reader keeps the event until the next one comes, which may be never.
+        asked._event.extra_headers.clear()  # noqa: SLF001
 
     async def _send(self, event: events.Event) -> None:
         if self._wsproto.state in {ConnectionState.LOCAL_CLOSING, ConnectionState.CLOSED}:
