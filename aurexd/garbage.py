@@ -23,7 +23,10 @@ NEVER = 2**30
 
 @contextlib.asynccontextmanager
 async def timetable() -> AsyncIterator[None]:
-    """Collect by this timetable, from a full look on; afterwards as before."""
+    """Collect by this timetable, from a full look on; afterwards as before.
+
+    What was seen alive stays out of it even then: Python takes a last look at everything when it ends.
+    """
     before = gc.get_threshold()
     gc.set_threshold(*before[:2], NEVER)
     _look_at_all()
@@ -34,7 +37,6 @@ async def timetable() -> AsyncIterator[None]:
             nursery.cancel_scope.cancel()
     finally:
         gc.set_threshold(*before)
-        gc.unfreeze()
 
 
 async def _look_now_and_then() -> None:
