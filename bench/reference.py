@@ -181,8 +181,8 @@ class Crowd:
         timed: bool = False,
         cut: Callable[[random.Random], str] | None = None,
     ) -> None:
-        """`eager`: try again every 50 ms, unless told when to come. `timed`: note each tick's delay. `cut`: where to cut
-        an attempt: "" (not), or one of CUTS."""
+        """`eager`: try again every 50 ms, unless told when to come. `timed`: note each tick's delay. `cut`: where to
+        cut an attempt: "" (not), or one of CUTS."""
         self.port = port
         self.channels = channels
         self.context = context
