@@ -62,7 +62,7 @@ bench: $(SETUP)  ## measure against peers, in one run, as ratios
 	$(BIN)/python bench/wire.py
 	$(BIN)/python bench/history.py
 
-autobahn: $(SETUP)  ## the Autobahn test suite against our WebSocket: half an hour, needs Python 2.7; docs/autobahn.md
+autobahn: $(SETUP)  ## the Autobahn test suite against our WebSocket: up to an hour, needs Python 2.7; docs/autobahn.md
 	$(BIN)/python -m tests.autobahn.run
 
 clean:  ## remove what the other targets made
