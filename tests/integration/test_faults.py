@@ -300,9 +300,18 @@ def judge_log(world: World, logs: list[Any]) -> None:
     assert not [e for e in logs if e["event"] in ("actor_crashed", "client_crashed", "session_crashed")]
 
 
+PARTS = range(SCHEDULES // PER_TEST)
+"""Every second one is `test_faults_too.py`'s, so that two processes share them."""
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("part", range(SCHEDULES // PER_TEST))
+@pytest.mark.parametrize("part", PARTS[::2])
 def test_clients_always_get_the_best_fresh_price_and_every_change(part: int) -> None:
+    judge_schedules(part)
+
+
+def judge_schedules(part: int) -> None:
+    """Live through the schedules of one part, and judge each."""
     for seed in range(part * PER_TEST, (part + 1) * PER_TEST):
 
         async def schedule(seed: int = seed) -> World:
