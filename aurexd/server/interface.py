@@ -108,7 +108,7 @@ def _expected(schema: dict[str, Any]) -> str:
         case {"type": kind, "minimum": least, "maximum": most}:
             return f"a {'whole ' if kind == 'integer' else ''}number from {least:g} to {most:g}"
         case _:
-            raise NotImplementedError(schema)
+            raise AssertionError(f"no words for {schema}")  # a new kind of parameter needs some
 
 
 # --- what is answered: prices ---
