@@ -56,11 +56,11 @@ class Probe(trio.abc.Instrument):
         if now - self._told >= 1.0:
             self._tell(now)
 
-    def _collected(self, phase: str, info: dict[str, Any]) -> None:
+    def _collected(self, phase: str, _info: dict[str, Any]) -> None:
         if phase == "start":
             self._collecting = time.monotonic()
-        elif info["generation"] == 2:
-            self._collections.append(time.monotonic() - self._collecting)
+        elif (took_s := time.monotonic() - self._collecting) > SLOW_S:
+            self._collections.append(took_s)
 
     def _tell(self, now: float) -> None:
         turns, work = sorted(self._turns), sorted(self._work)

@@ -182,7 +182,7 @@ class Crowd:
         cut: Callable[[random.Random], str] | None = None,
     ) -> None:
         """`eager`: try again every 50 ms, unless told when to come. `timed`: note each tick's delay. `cut`: where to
-        cut an attempt: "" (not), or one of CUTS."""
+        cut an attempt, if at all."""
         self.port = port
         self.channels = channels
         self.context = context

@@ -114,10 +114,12 @@ class Daemon:
         self._process.wait(120)
         return time.monotonic() - begin
 
-    def check(self) -> None:
+    def check(self, *, ended: bool = False) -> None:
         """It must have come to no harm."""
         assert self._process is not None
-        assert self._process.poll() is None, self.log[-5000:]
+        grave = [line for line in self.log.splitlines() if '"level":"error"' in line or "Traceback" in line]
+        assert not grave, "\n".join(grave)
+        assert ended or self._process.poll() is None, self.log[-5000:]
 
     def close(self) -> None:
         """End everything."""
@@ -152,7 +154,7 @@ def daemon(args: argparse.Namespace) -> Iterator[Daemon]:
         try:
             server.start()
             yield server
-            assert "Traceback" not in server.log, server.log[-5000:]
+            server.check(ended=True)
         finally:
             server.close()
 
@@ -220,11 +222,12 @@ def wait_current(crowds: list[Clients], within_s: float = BACK_WITHIN_S) -> bool
 
 
 def spread(values: list[float]) -> dict[str, float]:
-    """The median, the 99th percentile and the largest."""
+    """Percentiles and the largest."""
     ordered = sorted(values)
     if not ordered:
         return {}
-    return {"p50": ordered[len(ordered) // 2], "p99": ordered[len(ordered) * 99 // 100], "max": ordered[-1]}
+    percentiles = {f"p{percent}": ordered[len(ordered) * percent // 100] for percent in (50, 95, 99)}
+    return {**percentiles, "max": ordered[-1]}
 
 
 def delays_ms(tally: Tally, begin: float, end: float) -> dict[str, float]:
