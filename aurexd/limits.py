@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, OrderedDict
+from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 
 import msgspec
@@ -80,9 +81,10 @@ class Rates:
                 return
 
 
+@lru_cache(64)
 def address_group(address: str) -> str:
     """Whom an address stands for: itself, or for IPv6 its /64, which is what one household is given."""
-    parsed = ip_address(address)
+    parsed = ip_address(address)  # dear, and asked for several times while a client is let in
     if isinstance(parsed, IPv6Address):
         if parsed.ipv4_mapped is not None:
             return str(parsed.ipv4_mapped)
