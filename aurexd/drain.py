@@ -11,8 +11,9 @@ import msgspec
 CLOSES_PER_S = 500.0
 """Good-byes a second: half of what one core can say over TLS, because the updates go on meanwhile."""
 
-RETURNS_PER_S = 250.0
-"""Clients that come back a second: half of the TLS handshakes, upgrades and snapshots that one core can do."""
+RETURNS_PER_S = 200.0
+"""Clients that come back a second: two thirds of the TLS handshakes, upgrades and catching up that one core can do,
+because those who are back already want their updates."""
 
 RESTART_S = 1.5
 """From the last good-bye until there is a daemon again: the rest of the stop, and the start."""

@@ -18,6 +18,12 @@ from aurexd.protocol.codec import Encoding
 if TYPE_CHECKING:
     from aurexd.actors.session import Session
 
+SLICE = 500
+SLICE_LEAST = 50
+SLICE_S = 0.003
+"""Sessions that are written to between two checkpoints, at most and at least, and how long that is to take: so that a
+large fan-out delays nobody's handshake, and nobody's next price."""
+
 RING_SOCKETS = 20
 """A smaller audience is written to faster one by one."""
 
@@ -25,7 +31,17 @@ RING_SOCKETS = 20
 class Audience:
     """Sessions with the same encoding and the same channels."""
 
-    __slots__ = ("_ring", "_targets", "_writes", "behind", "channels", "encoding", "last_sent", "sessions")
+    __slots__ = (
+        "_ring",
+        "_targets",
+        "_writes",
+        "behind",
+        "channels",
+        "encoding",
+        "last_sent",
+        "sessions",
+        "slice",
+    )
 
     def __init__(self, encoding: Encoding, channels: frozenset[str], ring: SendRing | None = None) -> None:
         """Without a `ring` each session is written to by itself."""
@@ -35,6 +51,8 @@ class Audience:
         self.behind: set[Session] = set()
         """Those for whom something waits."""
         self.last_sent = trio.current_time()
+        self.slice = SLICE
+        """To how many the hub writes between two checkpoints."""
         self._writes: list[Callable[[bytes], int]] = []
         # Each session's `write`, in the same order: the fan-out looks at nothing else of a session that keeps up,
         # because what it touches of ten thousand of them does not fit into a processor's cache.
@@ -76,6 +94,13 @@ class Audience:
             self.behind.add(session)
         else:
             self.behind.discard(session)
+
+    def pace(self, took_s: float) -> None:
+        """A slice took so long: the next ones are to take about `SLICE_S`, whatever a write costs (TLS: thrice)."""
+        if took_s > SLICE_S * 1.5:
+            self.slice = max(SLICE_LEAST, self.slice // 2)
+        elif took_s < SLICE_S / 2:
+            self.slice = min(SLICE, self.slice * 2)
 
     def write(self, data: bytes, start: int, stop: int) -> list[tuple[int, int]]:
         """Write to the sessions in the seats from `start` to before `stop`, without waiting.

@@ -19,7 +19,7 @@ import pykka
 import structlog
 import trio
 
-from aurexd.actors.audience import Audience
+from aurexd.actors.audience import SLICE, Audience
 from aurexd.actors.messages import (
     AcknowledgeAlerts,
     AlertFired,
@@ -56,9 +56,6 @@ from aurexd.settings import Settings
 from aurexd.update import Batch, Update
 
 log = structlog.get_logger(__name__)
-
-SLICE = 500
-"""Sessions served between two checkpoints: about 4 ms, so that a large fan-out delays nobody's handshake."""
 
 BEAT_S = 1.0
 """How often silent lines and dead clients are looked for; more often where a line may be silent for less."""
@@ -249,9 +246,13 @@ class Hub(TrioActor):
             batch = Batch([u for u in due if u.channel in audience.channels], audience.encoding)
             self._messages_sent += len(batch.updates) * len(audience.sessions)
             audience.last_sent = trio.current_time()
-            for start in range(0, len(audience.sessions), SLICE):
-                for seat, written in audience.write(batch.data, start, start + SLICE):
+            start = 0
+            while start < len(audience.sessions):
+                stop, began = start + audience.slice, trio.current_time()
+                for seat, written in audience.write(batch.data, start, stop):
                     audience.sessions[seat].keep(batch, written)
+                audience.pace(trio.current_time() - began)
+                start = stop
                 await trio.lowlevel.checkpoint()
 
     # --- sessions ---

@@ -10,7 +10,7 @@ import pytest
 import trio
 import trio.lowlevel
 
-from aurexd.actors.audience import RING_SOCKETS, Audience
+from aurexd.actors.audience import RING_SOCKETS, SLICE, SLICE_LEAST, SLICE_S, Audience
 from aurexd.actors.session import Session
 from aurexd.io_uring import NO_SOCKET, SendRing
 from aurexd.protocol.codec import JSON
@@ -115,3 +115,17 @@ async def test_more_than_the_ring_takes_at_once_is_written_all_the_same(way: str
         short = dict(audience.write(data, 0, 500))
         for number in range(RING_SOCKETS):
             assert len(pairs.received(number)) <= short.get(number, len(data))
+
+
+@pytest.mark.parametrize("cost_s", [1e-7, 6e-6, 8e-6, 2.7e-5, 5e-5, 2e-4, 1e-2])
+async def test_a_slice_takes_about_as_long_whatever_a_write_costs(cost_s: float) -> None:
+    audience = Audience(JSON, frozenset())
+    for _ in range(20):
+        audience.pace(audience.slice * cost_s)
+    assert SLICE_LEAST <= audience.slice <= SLICE
+    took_s = audience.slice * cost_s
+    assert took_s <= 1.5 * SLICE_S or audience.slice == SLICE_LEAST
+    assert took_s >= 0.5 * SLICE_S or audience.slice == SLICE
+    steady = audience.slice
+    audience.pace(took_s)
+    assert audience.slice == steady

@@ -16,7 +16,8 @@ import trio.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aurexd.actors.hub import SLICE, Hub
+from aurexd.actors.audience import SLICE
+from aurexd.actors.hub import Hub
 from aurexd.actors.messages import (
     AcknowledgeAlerts,
     AlertFired,

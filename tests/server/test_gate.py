@@ -1,4 +1,4 @@
-"""The line at the gate: a few in each turn of the loop, in order, and nobody who has nothing to do holds it up."""
+"""The line at the gate: one in some turns of the loop, in order, and nobody who has nothing to do holds it up."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ import trio.testing
 
 from aurexd.actors.session import Session
 from aurexd.config.model import Limits
-from aurexd.server.gate import PIECES, Gate
+from aurexd.server.gate import TURNS, Gate
 from aurexd.server.tls import TlsConversation
 from tests.server.conftest import TlsPair
 from tests.server.loopback import JSON, serving
 
-A_FEW = 2 * PIECES
-"""Who of two runs first in a turn is left to chance, so a turn as counted here may be parts of two."""
+A_FEW = 2
+"""In one turn: who of two runs first is left to chance, so a turn as counted here may be parts of two."""
 
 
 class Turns(trio.abc.Instrument):
@@ -42,13 +42,11 @@ class Turns(trio.abc.Instrument):
 @contextlib.asynccontextmanager
 async def taken(gate: Gate) -> AsyncIterator[None]:
     """Nobody passes meanwhile."""
-    async with contextlib.AsyncExitStack() as places:
-        for _ in range(PIECES):
-            await places.enter_async_context(gate._places)
+    async with gate._place:
         yield
 
 
-async def test_a_few_pass_in_each_turn_in_the_order_they_came() -> None:
+async def test_one_passes_in_some_turns_in_the_order_they_came() -> None:
     gate, turns, passed = Gate(), Turns(), list[int]()
 
     async def arrive(number: int) -> None:
@@ -58,17 +56,23 @@ async def test_a_few_pass_in_each_turn_in_the_order_they_came() -> None:
 
     async with trio.open_nursery() as nursery:
         async with taken(gate):
-            for number in range(30 * PIECES):
+            for number in range(30):
                 nursery.start_soon(arrive, number)
                 await trio.testing.wait_all_tasks_blocked()
             assert passed == []
             trio.lowlevel.add_instrument(turns)
     trio.lowlevel.remove_instrument(turns)
-    batches = [passed[start : start + PIECES] for start in range(0, 30 * PIECES, PIECES)]
-    assert [sorted(batch) for batch in batches] == [
-        list(range(start, start + PIECES)) for start in range(0, 30 * PIECES, PIECES)
-    ], "within a turn the order is left to chance"
-    assert max(turns.happened.values()) == PIECES
+    assert passed == list(range(30))
+    assert set(turns.happened.values()) == {1}
+    assert max(turns.happened) - min(turns.happened) == 29 * TURNS
+
+
+async def test_where_nobody_waits_nothing_is_waited_for() -> None:
+    turns = Turns()
+    trio.lowlevel.add_instrument(turns)
+    await Gate().wait_turn()
+    trio.lowlevel.remove_instrument(turns)
+    assert turns.number <= TURNS
 
 
 async def test_a_cancelled_one_leaves_the_line() -> None:
