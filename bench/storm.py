@@ -118,7 +118,7 @@ class Daemon:
         """It must have come to no harm."""
         assert self._process is not None
         grave = [line for line in self.log.splitlines() if '"level":"error"' in line or "Traceback" in line]
-        assert not grave, "\n".join(grave)
+        assert not grave, f"{len(grave)} errors in the log, of them the first: {grave[0]}"
         assert ended or self._process.poll() is None, self.log[-5000:]
 
     def close(self) -> None:

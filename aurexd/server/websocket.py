@@ -103,8 +103,13 @@ class WebSocketServer:
                 # The reader ends by itself, now that the stream is closed; to cancel it costs as much as all
                 # the rest.
                 nursery.cancel_scope.deadline = trio.current_time() + 2 * CLOSE_S
-        except* (UnicodeError, trio.BrokenResourceError, trio.ClosedResourceError):
-            pass  # the line broke, or a header is not even text
+        except* (
+            UnicodeError,  # a header is not even text
+            trio.BrokenResourceError,  # the line broke: perhaps before its handshake was answered, for in a storm
+            trio.ClosedResourceError,  # of clients that has to wait for its turn, and some do not
+            trio_websocket.ConnectionClosed,
+        ):
+            pass
 
     async def _accept(
         self, nursery: trio.Nursery, stream: ClientStream, request: Request

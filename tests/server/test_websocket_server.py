@@ -940,6 +940,33 @@ async def test_a_handshake_that_the_client_never_reads_is_given_up(
             await served.connect()
 
 
+async def test_a_client_that_does_not_wait_for_its_handshake_is_forgotten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked, gone = trio.Event(), trio.Event()
+    accept = websocket_module._Connection.accept
+
+    async def accept_late(*args: Any) -> None:
+        asked.set()
+        await gone.wait()
+        await accept(*args)
+
+    monkeypatch.setattr(websocket_module._Connection, "accept", accept_late)
+    async with serving() as served:
+        with structlog.testing.capture_logs() as logs:
+            stream, sock = await served.open_stream()
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(Client(stream, sock, answers_pings=True).upgrade, "127.0.0.1", (), ())
+                await asked.wait()
+                nursery.cancel_scope.cancel()
+            await trio.aclose_forcefully(stream)
+            gone.set()
+            while served.admission.sessions:
+                await trio.lowlevel.checkpoint()
+        assert not [log for log in logs if log["log_level"] in {"error", "warning"}]
+
+
 # --- slow readers ---
 
 
