@@ -277,7 +277,7 @@ def storm(args: argparse.Namespace) -> list[dict[str, Any]]:
             for number in range(args.processes)
         ]
         assert wait_current([watchers, *crowds]), "the clients do not get in"
-        phases = [restart(server, crowds, how, args) for how in (signal.SIGTERM, signal.SIGKILL)]
+        phases = [restart(server, watchers, crowds, how, args) for how in (signal.SIGTERM, signal.SIGKILL)]
         tallies = [crowd.end() for crowd in crowds]
         watched = watchers.end()
         server.end(signal.SIGTERM)
@@ -292,8 +292,9 @@ def storm(args: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def restart(
-    server: Daemon, crowds: list[Clients], how: signal.Signals, args: argparse.Namespace
+    server: Daemon, watchers: Clients, crowds: list[Clients], how: signal.Signals, args: argparse.Namespace
 ) -> dict[str, Any]:
+    assert wait_current([watchers]), "a watcher does not come back"
     time.sleep(1)
     quiet = time.monotonic()
     time.sleep(args.quiet)
