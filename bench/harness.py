@@ -10,6 +10,7 @@ import signal
 import socket
 import ssl
 import statistics
+import struct
 import subprocess
 import sys
 import time
@@ -71,6 +72,9 @@ def process(command: list[str], port: int) -> Iterator[subprocess.Popen[bytes]]:
             server.wait()
 
 
+TEXT, PING, PONG = 0x1, 0x9, 0xA
+"""Opcodes of frames: RFC 6455, section 5.2."""
+
 UNLIMITED = "".join(
     f"{limit} = 0\n"
     for limit in (
@@ -98,16 +102,16 @@ def address(network: int, number: int) -> str:
     return f"127.{network}.{number // 250}.{number % 250 + 1}"
 
 
-def texts_of(buffer: bytearray) -> Iterator[bytes]:
-    """The whole text frames at the front of `buffer`, which they leave; a server's frames are unmasked and whole."""
+def frames_of(buffer: bytearray) -> Iterator[tuple[int, bytes]]:
+    """Opcode and payload of the whole frames at the front of `buffer`, which they leave; a server's frames are
+    unmasked and whole."""
     while len(buffer) >= 4:
         start, size = 2, buffer[1]
         if size == 126:
             start, size = 4, int.from_bytes(buffer[2:4], "big")
         if len(buffer) < start + size:
             return
-        if buffer[0] == 0x81:
-            yield bytes(buffer[start : start + size])
+        yield buffer[0] & 0x0F, bytes(buffer[start : start + size])
         del buffer[: start + size]
 
 
@@ -127,7 +131,7 @@ class Delays:
 
 
 class Crowd:
-    """Many WebSocket clients in one thread, reading text frames; it answers no pings, so keep runs under 30 s."""
+    """Many WebSocket clients in one thread, reading text frames."""
 
     def __init__(
         self,
@@ -180,7 +184,8 @@ class Crowd:
     def read(
         self, seconds: float, on_message: Callable[[int, dict[str, Any]], None], sample: int = 1
     ) -> None:
-        """Hand every message to `on_message(client, message)` for that long; of every `sample`th client only."""
+        """Hand every message to `on_message(client, message)` for that long; of every `sample`th client only: the
+        others' are thrown away, pings too."""
         deadline = time.monotonic() + seconds
         while (left := deadline - time.monotonic()) > 0:
             for key, _ in self._selector.select(left):
@@ -195,8 +200,11 @@ class Crowd:
                 if number % sample:
                     continue
                 buffer += data
-                for text in texts_of(buffer):
-                    on_message(number, json.loads(text))
+                for opcode, payload in frames_of(buffer):
+                    if opcode == PING:
+                        key.fileobj.send(struct.pack("!BB4x", 0x80 | PONG, 0x80 | len(payload)) + payload)
+                    elif opcode == TEXT:
+                        on_message(number, json.loads(payload))
 
     def count(self, seconds: float, needle: bytes) -> int:
         """How often `needle` arrives at all clients together: cheaper than decoding."""
