@@ -75,6 +75,9 @@ class Price(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     quality: Quality
     source_time: EpochUs
     receive_time: EpochUs
+    rebased: bool = False
+    """The price before it came from elsewhere: what lies between the two is a step from one source to another, not
+    only the market's move."""
 
 
 def format_time(time: EpochUs) -> str:

@@ -17,7 +17,14 @@ def quantum(decimals: int) -> Decimal:
     return Decimal(1).scaleb(-decimals)
 
 
-def price_of(tick: Tick, quality: Quality, step: Decimal, previous_close: Decimal | None = None) -> Price:
+def price_of(
+    tick: Tick,
+    quality: Quality,
+    step: Decimal,
+    previous_close: Decimal | None = None,
+    *,
+    rebased: bool = False,
+) -> Price:
     """The price that `tick` states, rounded half to even to `step` (see `quantum`).
 
     The mid where bid and ask are quoted, else the last price: rounding comes after the mid, so that the mid of
@@ -52,4 +59,5 @@ def price_of(tick: Tick, quality: Quality, step: Decimal, previous_close: Decima
         quality=quality,
         source_time=tick.source_time,
         receive_time=tick.receive_time,
+        rebased=rebased,
     )

@@ -119,6 +119,12 @@ def m004_candles(db: sqlite_utils.Database) -> None:
     )
 
 
+@schema()
+def m005_rebased_prices(db: sqlite_utils.Database) -> None:
+    # Whether the price before it came from elsewhere, so that who looks for crossings later finds the same as we did.
+    db.execute("ALTER TABLE prices ADD COLUMN rebased INTEGER NOT NULL DEFAULT 0")
+
+
 # sqlite-utils' insert_all takes a dict a row and builds a statement per chunk: measured at 24 µs for a tick
 # and its price, against 11 µs for these two.
 _INSERT_TICK = (
@@ -127,8 +133,8 @@ _INSERT_TICK = (
 )
 _INSERT_PRICE = (
     "INSERT INTO prices"
-    " (symbol, close, bid, ask, change, source, instrument, quality, source_time, receive_time)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    " (symbol, close, bid, ask, change, source, instrument, quality, source_time, receive_time, rebased)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _HISTORY = (
     "SELECT symbol, close, bid, ask, source, quality, source_time, receive_time FROM prices"
@@ -236,6 +242,7 @@ class Store:
                 price.quality.value,
                 price.source_time,
                 price.receive_time,
+                price.rebased,
             )
             for record in records
             if (price := record.price) is not None

@@ -90,6 +90,15 @@ def test_a_tick_is_stored_with_all_it_came_with(url: str) -> None:
     assert rows(url, "SELECT close, quality FROM prices") == [(2706.93, "live")]
 
 
+def test_a_price_is_stored_with_whether_the_one_before_it_came_from_elsewhere(url: str) -> None:
+    first, second = record("2706.93"), record("2707.43")
+    assert second.price is not None
+    stepped = msgspec.structs.replace(second.price, source="kraken", rebased=True)
+    with closing(Store(url)) as store:
+        store.append([first, Recorded(tick=None, price=stepped)])
+    assert rows(url, "SELECT source, rebased FROM prices") == [("alltick", 0), ("kraken", 1)]
+
+
 times = st.integers(FIRST, LAST - 1).map(EpochUs)
 # A number of 15 digits, the point anywhere from before them to after them.
 prices = st.builds(

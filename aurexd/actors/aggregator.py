@@ -304,10 +304,11 @@ class _Symbol:
 
     def priced(self, tick: Tick) -> Price:
         """The price that the tick is, with the quality of now."""
-        previous = self.previous
+        quality, previous = self.rules.selection.quality, self.previous
+        rebased = self.price is not None and self.price.source != tick.source
         if previous is None or previous.simulated is not tick.simulated:  # made up and real do not mix
-            return price_of(tick, self.rules.selection.quality, self.step)
-        return price_of(tick, self.rules.selection.quality, self.step, previous.price)
+            return price_of(tick, quality, self.step, rebased=rebased)
+        return price_of(tick, quality, self.step, previous.price, rebased=rebased)
 
     def status(self) -> StatusChanged:
         """The status as of now, to be announced."""

@@ -177,6 +177,29 @@ async def test_a_source_that_falls_silent_is_replaced_without_a_tick(autojump_cl
         assert p.persister[-1] == Recorded(tick=None, price=price.price)
 
 
+async def test_a_price_says_that_the_one_before_it_came_from_elsewhere(autojump_clock: object) -> None:
+    async with pipeline() as p:
+        for source, wait_s in (
+            ("best", 3),
+            ("second", 3),
+            ("second", 1),
+            ("second", 1),
+            ("best", 6),
+            ("second", 0),
+        ):
+            await p.tick(source, "2000")
+            await trio.sleep(wait_s)
+        prices = [m.price for m in p.seen() if isinstance(m, PriceChanged)]
+        assert [(price.source, price.rebased) for price in prices] == [
+            ("best", False),
+            ("second", True),
+            ("second", False),
+            ("second", False),
+            ("best", True),
+            ("second", True),
+        ]
+
+
 async def test_when_all_fall_silent_the_quality_is_pushed_and_the_price_says_it(
     autojump_clock: object,
 ) -> None:
