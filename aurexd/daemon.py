@@ -45,11 +45,12 @@ from aurexd.clock import Clock, SystemClock
 from aurexd.config import Config, load
 from aurexd.config.check import notes
 from aurexd.config.keys import authority_of
+from aurexd.consensus import POLICIES
 from aurexd.drain import Drain
 from aurexd.errors import ConfigError, InboxFullError
 from aurexd.log import configure as configure_log
 from aurexd.screening import BANDS_PCT, Screen
-from aurexd.selection import Candidate, Selection
+from aurexd.selection import Candidate
 from aurexd.server.admission import Admission
 from aurexd.server.api import Api
 from aurexd.server.credentials import Credentials
@@ -304,7 +305,7 @@ class Daemon:
             instrument=symbol.instrument,
             decimals=symbol.decimals,
             default=name in self._config.default_symbols,
-            selection=Selection(candidates, return_after_s=RETURN_AFTER_S),
+            policy=POLICIES[symbol.policy](candidates, return_after_s=RETURN_AFTER_S),
             screen=Screen(
                 (candidate.source for candidate in candidates),
                 delayed=[candidate.source for candidate in candidates if candidate.known_delay_s],

@@ -75,9 +75,13 @@ class Price(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     quality: Quality
     source_time: EpochUs
     receive_time: EpochUs
+    confidence: Decimal | None = None
+    """Of a consensus: half the width of the band in which the price lies; None where there is nothing to tell it by."""
+    votes: tuple[str, ...] = ()
+    """Of a consensus: the sources that it is made of."""
     rebased: bool = False
-    """The price before it came from elsewhere: what lies between the two is a step from one source to another, not
-    only the market's move."""
+    """The price before it was another source's, or other sources': what lies between the two is a step from these to
+    those, not only the market's move."""
 
 
 def format_time(time: EpochUs) -> str:

@@ -5,7 +5,7 @@ Which tick is used is decided in `selection.py`; this room only does the arithme
 
 from __future__ import annotations
 
-from decimal import ROUND_HALF_EVEN, Decimal
+from decimal import ROUND_CEILING, ROUND_HALF_EVEN, Decimal
 
 from aurexd.market import Price, Quality, Tick
 
@@ -23,13 +23,15 @@ def price_of(
     step: Decimal,
     previous_close: Decimal | None = None,
     *,
+    confidence: Decimal | None = None,
+    votes: tuple[str, ...] = (),
     rebased: bool = False,
 ) -> Price:
     """The price that `tick` states, rounded half to even to `step` (see `quantum`).
 
     The mid where bid and ask are quoted, else the last price: rounding comes after the mid, so that the mid of
     two odd quotes is not off by half a step. The change is against `previous_close`, which is a multiple of `step`;
-    None while that is unknown.
+    None while that is unknown. The confidence is rounded up: it never claims more than there is.
 
     Raises:
         ValueError: the tick has neither both sides nor a last price.
@@ -59,5 +61,7 @@ def price_of(
         quality=quality,
         source_time=tick.source_time,
         receive_time=tick.receive_time,
+        confidence=None if confidence is None else confidence.quantize(step, ROUND_CEILING),
+        votes=votes,
         rebased=rebased,
     )

@@ -1,26 +1,32 @@
-"""Which source carries a symbol's price: the best fresh one by priority, with hysteresis. Pure.
+"""Who makes a symbol's price, and how far it can be trusted: what all policies have in common, and `priority`. Pure.
 
-One `Selection` per symbol, so a price never fails over across instruments. Time is the event loop's, in seconds,
-passed in: `now` never goes backwards. Who is told what stands in `actors/aggregator.py`.
+One policy object per symbol, so a price is never made of two instruments. Time is the event loop's, in seconds, passed
+in: `now` never goes backwards. Who is told what stands in `actors/aggregator.py`.
 
-The rules:
+The rules of all policies:
 
 1. A source is *fresh* while its newest tick is younger than its `stale_after_s`, counted from its arrival here. A
    tick that was already too old when it arrived (a frozen feed replaying its last quote) makes nobody fresh.
-2. While the carrier is fresh it keeps the price, unless a source of better priority is fresh: at once if that one
-   has never been lost, else after it has been fresh for `return_after_s` without a gap.
-3. When the carrier is no longer fresh, the best fresh source takes over at once.
-4. When nobody is fresh, the last carrier keeps the symbol and the quality is stale.
-5. While the market is closed the carrier stays, the quality is closed, and the price only moves by what belongs to
-   the session that has ended (a delayed provider's last minutes) or is made up or recorded. Who carries no price yet
-   takes the first that each source gives, so that a daemon started on a weekend can show one.
-6. When the market opens, nobody counts as lost for having been silent. The price stays closed until the first fresh
-   one, for as long as the carrier may need to give one; then it is stale.
+2. A source that was lost makes the price again after it has been fresh for `return_after_s` without a gap, or when
+   nobody else is fresh.
+3. When nobody is fresh, the last price stays and the quality is stale.
+4. While the market is closed those who made the price stay, the quality is closed, and the price only moves by what
+   belongs to the session that has ended (a delayed provider's last minutes) or is made up or recorded. Where there is
+   no price yet it is made of the first that each source gives, so that a daemon started on a weekend can show one.
+5. When the market opens, nobody counts as lost for having been silent. The price stays closed until the first fresh
+   one, for as long as who made the last may need to give one; then it is stale.
+
+`priority`, the rule of `Selection`: while its carrier is fresh it keeps the price, unless a fresh source of better
+priority may have it; when it is no longer, the best fresh source takes over at once. (`consensus.py` has the other.)
 """
 
 from __future__ import annotations
 
+import abc
 import math
+from collections.abc import Iterable, Sequence
+from decimal import Decimal
+from enum import StrEnum
 
 import msgspec
 
@@ -34,7 +40,7 @@ and calling a good price delayed because of a wrong clock helps nobody."""
 NO_PRICE = "no source has delivered a price yet"
 
 
-class Candidate(msgspec.Struct):
+class Candidate(msgspec.Struct, eq=False):
     """One source of the symbol and what was last heard from it."""
 
     source: str
@@ -78,6 +84,10 @@ class Candidate(msgspec.Struct):
         if not self.is_fresh(now):
             self.fresh_since = math.inf
 
+    def proven_at(self, return_after_s: float) -> float:
+        """Loop time from which it may carry the price again, while it stays fresh."""
+        return self.fresh_since + return_after_s if self.lost else -math.inf
+
     def quality(self) -> Quality:
         """How far its price can be trusted while it is fresh."""
         assert self.tick is not None
@@ -86,29 +96,64 @@ class Candidate(msgspec.Struct):
         return Quality.DELAYED if self.known_delay_s or self.lag_s > CLOCK_TOLERANCE_S else Quality.LIVE
 
 
+class Choice(msgspec.Struct, frozen=True, gc=False):
+    """What the price is made of."""
+
+    tick: Tick
+    """A source's own, or what several amount to."""
+    votes: tuple[str, ...] = ()
+    """Of several: whose; in configuration order."""
+    confidence: Decimal | None = None
+    """Of several: how near to it the price lies; see `consensus.py`."""
+
+
 class Verdict(msgspec.Struct, frozen=True):
     """What follows from a tick or from time passing."""
 
-    publish: Tick | None
-    """The tick that is the symbol's price now; None when the price did not move."""
+    publish: Choice | None
+    """The symbol's price now; None when it did not move."""
     changed: bool
-    """The carrier or the quality is another than before."""
+    """Who makes the price, or the quality, is another than before."""
     reason: str = ""
     """Why it changed, for people."""
+
+
+class Standing(StrEnum):
+    """Whether a source has a part in the price, and why not."""
+
+    COUNTS = "counts"
+    NO_PRICE = "no_price"
+    """It has not given any that counts."""
+    STALE = "stale"
+    RETURNING = "returning"
+    """It was lost, and has to be fresh for a while."""
+    WORSE_QUALITY = "worse_quality"
+    """Its price is older by design, or made up, and others' are not."""
+    OUTRANKED = "outranked"
+    """Another of its kind carries the price, by priority or because it did already."""
+    MARKET_CLOSED = "market_closed"
+    """Those who made the price when the market closed keep it."""
 
 
 NOTHING = Verdict(publish=None, changed=False)
 
 
-class Selection:
-    """The choice among one symbol's sources."""
+class Policy(abc.ABC):
+    """How one price is made of one symbol's sources."""
+
+    name: str
+    passed_over: Standing
+    """What a source is that might have a part in the price and has none."""
 
     def __init__(self, candidates: list[Candidate], *, return_after_s: float) -> None:
         """`candidates` in configuration order: of equal priorities the earlier is better."""
         self._candidates = {c.source: c for c in candidates}
         self._ranked = sorted(candidates, key=lambda c: c.priority)  # stable: configuration order breaks ties
-        self._return_after_s = return_after_s
-        self._carrier: Candidate | None = None
+        self.return_after_s = return_after_s
+        self._makers: tuple[Candidate, ...] = ()
+        """Who makes the price."""
+        self.made_by_since = -math.inf
+        """Loop time since when these do."""
         self._opens: EpochUs | None = None
         """When the market opens; None while it is open."""
         self._awaited_until = -math.inf
@@ -119,14 +164,19 @@ class Selection:
         self.reason = NO_PRICE
 
     @property
+    def candidates(self) -> tuple[Candidate, ...]:
+        """All that serve the symbol, in configuration order, as they stand: to be looked at only."""
+        return tuple(self._candidates.values())
+
+    @property
     def sources(self) -> tuple[str, ...]:
-        """All that serve the symbol, in configuration order."""
+        """The names of all that serve the symbol, in configuration order."""
         return tuple(self._candidates)
 
     @property
+    @abc.abstractmethod
     def carrier(self) -> str | None:
-        """The source whose price this is; None while nobody ever delivered one."""
-        return self._carrier.source if self._carrier else None
+        """What the price's source is called; None while nobody ever delivered one."""
 
     @property
     def market_is_open(self) -> bool:
@@ -141,10 +191,9 @@ class Selection:
         if opens is None:
             for candidate in self._ranked:
                 candidate.forgive(now)
-            first = self._carrier or next(iter(self._ranked), None)
-            if first is not None:
-                self._awaited_until = now + first.stale_after_s + first.known_delay_s
-        before = self._carrier
+            needs_s = [c.stale_after_s + c.known_delay_s for c in self._makers or self._ranked[:1]]
+            self._awaited_until = now + max(needs_s, default=-math.inf)
+        before = self._makers
         verdict = self._judge(now, None)
         self.reason = self._explain(before, now)
         return Verdict(verdict.publish, changed=True, reason=self.reason)
@@ -183,73 +232,139 @@ class Selection:
 
     def next_change(self, now: float) -> float:
         """Loop time before which nothing changes without a tick; later than `now`, `inf` when only a tick can."""
-        carrier = self._carrier
         if self._opens is not None:
             return math.inf
-        if carrier is None or not carrier.is_fresh(now):
+        if not _any_fresh(self._makers, now):
             return self._awaited_until if self._awaited_until > now else math.inf
         returning = [
-            c.fresh_since + self._return_after_s
+            proven_at
             for c in self._ranked
-            if c.priority < carrier.priority
-            and c.is_fresh(now)
-            and c.fresh_since + self._return_after_s > now
+            if c.is_fresh(now) and (proven_at := c.proven_at(self.return_after_s)) > now and self._awaits(c)
         ]
-        return min([carrier.stale_at, *returning])
+        return min([*(c.stale_at for c in self._makers if c.is_fresh(now)), *returning])
+
+    def standing(self, source: str, now: float) -> Standing:
+        """What part a source has in the price, as of `now`.
+
+        Raises:
+            KeyError: it does not serve this symbol.
+
+        """
+        candidate = self._candidates[source]
+        if candidate in self._makers and (candidate.is_fresh(now) or self._opens is not None):
+            return Standing.COUNTS
+        if candidate.tick is None:
+            return Standing.NO_PRICE
+        if self._opens is not None:
+            return Standing.MARKET_CLOSED
+        if not candidate.is_fresh(now):
+            return Standing.STALE
+        if candidate.proven_at(self.return_after_s) > now and self._awaits(candidate):
+            return Standing.RETURNING
+        return self.passed_over
+
+    @abc.abstractmethod
+    def _choose(self, now: float) -> tuple[Candidate, ...]:
+        """Who makes the price now."""
+
+    @abc.abstractmethod
+    def _awaits(self, candidate: Candidate) -> bool:
+        """Whether a fresh source will have a part in the price once it has proved itself."""
+
+    @abc.abstractmethod
+    def _choice(self, makers: Sequence[Candidate]) -> Choice:
+        """The price that they make; each has a tick, and there is one at least."""
+
+    @abc.abstractmethod
+    def _made(self, before: tuple[Candidate, ...], now: float) -> str:
+        """How it came that these make the price and not those before, for people; they are fresh."""
 
     def _judge(self, now: float, tick: Tick | None) -> Verdict:
-        before, quality_before = self._carrier, self.quality
-        carrier = self._carrier = self._choose(now)
-        fresh = carrier is not None and carrier.is_fresh(now)
+        before, quality_before = self._makers, self.quality
+        makers = self._makers = self._choose(now)
+        fresh = _any_fresh(makers, now)
         self._provisional = self._provisional and not (fresh and self._opens is None)
         self.quality = self._quality(now)
-        changed = carrier is not before or self.quality is not quality_before
+        others = makers != before
+        changed = others or self.quality is not quality_before
+        if others:
+            self.made_by_since = now
         if changed:
             self.reason = self._explain(before, now)
-        if carrier is not None and carrier is not before:
-            return Verdict(carrier.tick, changed=True, reason=self.reason)
-        counts = tick is not None and carrier is not None and tick is carrier.tick
-        publish = tick if counts and (fresh or self._opens is not None) else None
+        counts = tick is not None and any(tick is maker.tick for maker in makers)
+        publish = None
+        if others or (counts and (fresh or self._opens is not None)):
+            publish = self._choice(makers)
         if not changed and publish is None:
             return NOTHING
         return Verdict(publish, changed, self.reason if changed else "")
 
     def _quality(self, now: float) -> Quality:
-        carrier = self._carrier
         if self._opens is not None:
             return Quality.CLOSED
-        if carrier is not None and carrier.is_fresh(now):
-            return carrier.quality()
+        if _any_fresh(self._makers, now):
+            return self._makers[0].quality()
         return Quality.CLOSED if now < self._awaited_until else Quality.STALE
 
-    def _choose(self, now: float) -> Candidate | None:
-        carrier = self._carrier
-        if self._opens is not None:
-            heard = (c for c in self._ranked if c.tick is not None)
-            return next(heard, None) if self._provisional else carrier
-        if carrier is None or not carrier.is_fresh(now):
-            return next((c for c in self._ranked if c.is_fresh(now)), carrier)
-        for candidate in self._ranked:
-            if candidate.priority >= carrier.priority:
-                break
-            # The same sum as in `next_change`: the difference of the two may fall short of it by a rounding error.
-            proven = not candidate.lost or now >= candidate.fresh_since + self._return_after_s
-            if candidate.is_fresh(now) and proven:
-                return candidate
-        return carrier
-
-    def _explain(self, before: Candidate | None, now: float) -> str:
-        carrier = self._carrier
+    def _explain(self, before: tuple[Candidate, ...], now: float) -> str:
         if self._opens is not None:
             return f"the market is closed until {format_time(self._opens)}"
         if self.quality is Quality.CLOSED:
             return "the market has opened; its first price is awaited"
-        if carrier is None:
+        if not self._makers:
             return NO_PRICE
         if self.quality is Quality.STALE:
-            return f"{carrier.source}: no fresh price for {carrier.stale_after_s:g} s, and no other source is fresh"
-        if before is None or before is carrier:
+            return f"{lost(self._makers)}, and no other source is fresh"
+        return self._made(before, now)
+
+
+def lost(makers: Sequence[Candidate]) -> str:
+    """That these are no longer fresh, for people."""
+    return "; ".join(f"{c.source}: no fresh price for {c.stale_after_s:g} s" for c in makers)
+
+
+def _any_fresh(makers: Iterable[Candidate], now: float) -> bool:
+    return any(maker.is_fresh(now) for maker in makers)
+
+
+class Selection(Policy):
+    """`priority`: the best fresh source alone, with hysteresis."""
+
+    name = "priority"
+    passed_over = Standing.OUTRANKED
+
+    @property
+    def carrier(self) -> str | None:
+        """The source whose price this is; None while nobody ever delivered one."""
+        return self._makers[0].source if self._makers else None
+
+    def _awaits(self, candidate: Candidate) -> bool:
+        return candidate.priority < self._makers[0].priority
+
+    def _choose(self, now: float) -> tuple[Candidate, ...]:
+        makers = self._makers
+        if self._opens is not None:
+            heard = tuple(c for c in self._ranked if c.tick is not None)
+            return heard[:1] if self._provisional else makers
+        if not _any_fresh(makers, now):
+            fresh = next((c for c in self._ranked if c.is_fresh(now)), None)
+            return (fresh,) if fresh is not None else makers
+        for candidate in self._ranked:
+            if candidate.priority >= makers[0].priority:
+                break
+            if candidate.is_fresh(now) and now >= candidate.proven_at(self.return_after_s):
+                return (candidate,)
+        return makers
+
+    def _choice(self, makers: Sequence[Candidate]) -> Choice:
+        tick = makers[0].tick
+        assert tick is not None
+        return Choice(tick)
+
+    def _made(self, before: tuple[Candidate, ...], now: float) -> str:
+        carrier = self._makers[0]
+        if not before or before == self._makers:
             return f"{carrier.source} carries the price"
-        if not before.is_fresh(now):
-            return f"{before.source}: no fresh price for {before.stale_after_s:g} s; {carrier.source} carries the price"
+        if not before[0].is_fresh(now):
+            return f"{lost(before)}; {carrier.source} carries the price"
         return f"{carrier.source} is {'back' if carrier.lost else 'there'} and has the better priority"

@@ -125,16 +125,25 @@ def m005_rebased_prices(db: sqlite_utils.Database) -> None:
     db.execute("ALTER TABLE prices ADD COLUMN rebased INTEGER NOT NULL DEFAULT 0")
 
 
+@schema()
+def m006_what_prices_are_made_of(db: sqlite_utils.Database) -> None:
+    db.execute("ALTER TABLE prices ADD COLUMN confidence REAL")
+    db.execute(
+        "ALTER TABLE prices ADD COLUMN votes TEXT"
+    )  # of a consensus: its sources, with a space between
+    db.execute("ALTER TABLE ticks ADD COLUMN refused TEXT")  # why it was not believed
+
+
 # sqlite-utils' insert_all takes a dict a row and builds a statement per chunk: measured at 24 µs for a tick
 # and its price, against 11 µs for these two.
 _INSERT_TICK = (
-    "INSERT INTO ticks (symbol, source, instrument, source_time, receive_time, bid, ask, last, simulated)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    "INSERT INTO ticks (symbol, source, instrument, source_time, receive_time, bid, ask, last, simulated, refused)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _INSERT_PRICE = (
     "INSERT INTO prices"
-    " (symbol, close, bid, ask, change, source, instrument, quality, source_time, receive_time, rebased)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    " (symbol, close, bid, ask, change, source, instrument, quality, source_time, receive_time, rebased,"
+    " confidence, votes) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _HISTORY = (
     "SELECT symbol, close, bid, ask, source, quality, source_time, receive_time FROM prices"
@@ -226,6 +235,7 @@ class Store:
                 _real(tick.ask),
                 _real(tick.last),
                 tick.simulated,
+                record.refused,
             )
             for record in records
             if (tick := record.tick) is not None
@@ -243,6 +253,8 @@ class Store:
                 price.source_time,
                 price.receive_time,
                 price.rebased,
+                _real(price.confidence),
+                " ".join(price.votes) or None,
             )
             for record in records
             if (price := record.price) is not None

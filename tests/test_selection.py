@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aurexd.market import SECOND_US, EpochUs, Instrument, Quality, Tick
-from aurexd.selection import Candidate, Selection
+from aurexd.selection import Candidate, Choice, Selection
 
 RETURN_AFTER_S = 10.0
 
@@ -36,7 +36,7 @@ def best_and_second() -> Selection:
 def test_the_first_price_of_anyone_is_the_price() -> None:
     s = best_and_second()
     verdict = s.observe(tick("second"), 0.0)
-    assert (verdict.publish, verdict.changed) == (tick("second"), True)
+    assert (verdict.publish, verdict.changed) == (Choice(tick("second")), True)
     assert (s.carrier, s.quality) == ("second", Quality.LIVE)
 
 
@@ -61,7 +61,7 @@ def test_when_the_carrier_goes_stale_the_next_fresh_source_takes_over_with_its_o
     s.observe(kept, 3.0)
     assert s.next_change(3.0) == 5.0
     verdict = s.elapse(5.0)
-    assert verdict.publish is kept
+    assert verdict.publish == Choice(kept)
     assert s.carrier == "second"
     assert verdict.reason == "best: no fresh price for 5 s; second carries the price"
 
@@ -212,7 +212,7 @@ def test_a_closed_market_keeps_its_carrier_and_says_closed() -> None:
     assert s.takes(tick("second", 2.0), in_session=True)
     assert s.observe(tick("second", 2.0), 2.0).publish is None, "a late price of another source"
     late = tick("best", 3.0)
-    assert s.observe(late, 3.0).publish is late
+    assert s.observe(late, 3.0).publish == Choice(late)
     assert s.quality is Quality.CLOSED
 
 

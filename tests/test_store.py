@@ -85,7 +85,7 @@ def test_a_tick_is_stored_with_all_it_came_with(url: str) -> None:
     with closing(Store(url)) as store:
         store.append([record("2706.93")])
     assert rows(url, "SELECT * FROM ticks") == [
-        (1, "XAUUSD", "alltick", "spot", 1, 2, None, None, 2706.93, 0)
+        (1, "XAUUSD", "alltick", "spot", 1, 2, None, None, 2706.93, 0, None)
     ]
     assert rows(url, "SELECT close, quality FROM prices") == [(2706.93, "live")]
 
@@ -97,6 +97,24 @@ def test_a_price_is_stored_with_whether_the_one_before_it_came_from_elsewhere(ur
     with closing(Store(url)) as store:
         store.append([first, Recorded(tick=None, price=stepped)])
     assert rows(url, "SELECT source, rebased FROM prices") == [("alltick", 0), ("kraken", 1)]
+
+
+def test_a_tick_that_was_not_believed_is_stored_with_why(url: str) -> None:
+    bad = Recorded(tick=record("20.00").tick, price=None, refused="wrong_scale")
+    with closing(Store(url)) as store:
+        store.append([bad, record("2000.00")])
+    assert rows(url, "SELECT last, refused FROM ticks") == [(20.0, "wrong_scale"), (2000.0, None)]
+
+
+def test_a_consensus_is_stored_with_its_votes_and_its_confidence(url: str) -> None:
+    price = record("2706.93").price
+    assert price is not None
+    agreed = msgspec.structs.replace(
+        price, source="consensus", votes=("alltick", "kraken"), confidence=Decimal("0.07")
+    )
+    with closing(Store(url)) as store:
+        store.append([Recorded(tick=None, price=price), Recorded(tick=None, price=agreed)])
+    assert rows(url, "SELECT votes, confidence FROM prices") == [(None, None), ("alltick kraken", 0.07)]
 
 
 times = st.integers(FIRST, LAST - 1).map(EpochUs)

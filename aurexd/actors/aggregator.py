@@ -1,7 +1,7 @@
 """Decides what each symbol costs now and how far that can be trusted, from the ticks of all its sources.
 
-The rules are `selection.py`'s (who carries the price) and `pricing.py`'s (what a tick amounts to); this actor owns
-their state, wakes up when time alone changes a verdict, and tells the hub, the persister and the candles.
+The rules are those of `selection.py` and `consensus.py` (who makes the price) and `pricing.py` (what it is in numbers);
+this actor owns their state, wakes up when time alone changes a verdict, and tells hub, persister and candles.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from aurexd.market import SECOND_US, EpochUs, Instrument, Price, Quality, Tick
 from aurexd.pricing import price_of, quantum
 from aurexd.protocol.data import MarketState
 from aurexd.screening import Refusal, Screen
-from aurexd.selection import Selection, Verdict
+from aurexd.selection import Choice, Policy, Verdict
 
 log = structlog.get_logger(__name__)
 
@@ -53,13 +53,13 @@ STORE_RETRY_S = 30.0
 
 
 class SymbolRules(msgspec.Struct, frozen=True):
-    """What the configuration says of a symbol, and the choice among its sources."""
+    """What the configuration says of a symbol, and how one price is made of its sources."""
 
     symbol: str
     instrument: Instrument
     decimals: int
     default: bool
-    selection: Selection
+    policy: Policy
     screen: Screen
     calendar: Calendar
 
@@ -95,7 +95,7 @@ class Aggregator(TrioActor):
         """Say what is known of each symbol, then watch the clock."""
         now = self._clock.now()
         for symbol in self._symbols.values():
-            symbol.rules.selection.set_market(symbol.follow(now), trio.current_time())
+            symbol.rules.policy.set_market(symbol.follow(now), trio.current_time())
             self._begin_session(symbol)
             await _tell(self._hub, symbol.status())
         self.nursery.start_soon(self._watch_clock)
@@ -110,11 +110,11 @@ class Aggregator(TrioActor):
                 await self._judge(symbol, tick)
             case StaleAfterChanged(source=source, stale_after_s=stale_after_s):
                 for symbol in self._symbols.values():
-                    symbol.rules.selection.allow(source, stale_after_s, trio.current_time())
+                    symbol.rules.policy.allow(source, stale_after_s, trio.current_time())
             case TimePassed():
                 for symbol in self._symbols.values():
                     await self._follow_market(symbol)
-                    await self._act(symbol, symbol.rules.selection.elapse(trio.current_time()), None)
+                    await self._act(symbol, symbol.rules.policy.elapse(trio.current_time()), None)
             case GetSymbol(symbol=name):
                 known = self._symbols.get(name)
                 return known and known.state()
@@ -127,16 +127,14 @@ class Aggregator(TrioActor):
     async def on_batch(self) -> None:
         """Have the clock watched for the next change that needs no tick."""
         now = trio.current_time()
-        next_change = min(
-            (s.rules.selection.next_change(now) for s in self._symbols.values()), default=math.inf
-        )
+        next_change = min((s.rules.policy.next_change(now) for s in self._symbols.values()), default=math.inf)
         if next_change < self._wake_at:
             self._earlier.set()
 
     async def _judge(self, symbol: _Symbol, tick: Tick) -> None:
         """What a tick means: nothing, if nobody could have traded at it, or if it is not to be believed."""
-        selection, screen = symbol.rules.selection, symbol.rules.screen
-        if selection.market_is_open or selection.takes(tick, in_session=symbol.in_session(tick.source_time)):
+        policy, screen = symbol.rules.policy, symbol.rules.screen
+        if policy.market_is_open or policy.takes(tick, in_session=symbol.in_session(tick.source_time)):
             judgement = screen.judge(tick)
             if judgement.confirmed_after_us is not None:
                 log.info(
@@ -146,13 +144,15 @@ class Aggregator(TrioActor):
                     late_ms=judgement.confirmed_after_us // 1000,
                 )
             if judgement.refused is None:
-                verdict = selection.observe(tick, trio.current_time(), ahead_us=screen.ahead_us(tick.source))
+                verdict = policy.observe(tick, trio.current_time(), ahead_us=screen.ahead_us(tick.source))
                 await self._act(symbol, verdict, tick)
                 return
-            self._say_refused(screen, tick, judgement.refused)
+            refused = judgement.refused
+            self._say_refused(screen, tick, refused)
         else:
-            screen.count(tick.source, Refusal.MARKET_CLOSED)
-        await _tell(self._persister, Recorded(tick=tick, price=None))
+            refused = Refusal.MARKET_CLOSED
+            screen.count(tick.source, refused)
+        await _tell(self._persister, Recorded(tick=tick, price=None, refused=refused.value))
 
     @staticmethod
     def _say_refused(screen: Screen, tick: Tick, reason: Refusal) -> None:
@@ -173,7 +173,7 @@ class Aggregator(TrioActor):
         """What is known of each source, over all its symbols."""
         found: dict[str, SourceScreening] = {}
         for symbol in self._symbols.values():
-            for source in symbol.rules.selection.sources:
+            for source in symbol.rules.policy.sources:
                 record, known = symbol.rules.screen.record(source), found.get(source, SourceScreening())
                 skews = [s for s in (known.clock_skew_us, record.clock_skew_us) if s is not None]
                 found[source] = SourceScreening(
@@ -189,7 +189,7 @@ class Aggregator(TrioActor):
         opens = symbol.follow(self._clock.now())
         if symbol.session.day != day:
             self._begin_session(symbol)
-        await self._act(symbol, symbol.rules.selection.set_market(opens, trio.current_time()), None)
+        await self._act(symbol, symbol.rules.policy.set_market(opens, trio.current_time()), None)
 
     async def _act(self, symbol: _Symbol, verdict: Verdict, tick: Tick | None) -> None:
         """Publish what follows from a verdict: the change of status first, then the price."""
@@ -256,7 +256,7 @@ class Aggregator(TrioActor):
             now, wall = trio.current_time(), self._clock.now()
             self._wake_at = now + LOOK_S
             for symbol in self._symbols.values():
-                self._wake_at = min(self._wake_at, symbol.rules.selection.next_change(now))
+                self._wake_at = min(self._wake_at, symbol.rules.policy.next_change(now))
                 if symbol.until > wall:  # else it is being seen to
                     self._wake_at = min(self._wake_at, now + (symbol.until - wall) / SECOND_US)
             self._earlier = trio.Event()
@@ -302,24 +302,31 @@ class _Symbol:
         """Whether it lies in the newest session."""
         return self.session.start <= time < self.session.end
 
-    def priced(self, tick: Tick) -> Price:
-        """The price that the tick is, with the quality of now."""
-        quality, previous = self.rules.selection.quality, self.previous
-        rebased = self.price is not None and self.price.source != tick.source
-        if previous is None or previous.simulated is not tick.simulated:  # made up and real do not mix
-            return price_of(tick, quality, self.step, rebased=rebased)
-        return price_of(tick, quality, self.step, previous.price, rebased=rebased)
+    def priced(self, choice: Choice) -> Price:
+        """The price that was chosen, with the quality of now."""
+        tick, previous, last = choice.tick, self.previous, self.price
+        if previous is not None and previous.simulated is not tick.simulated:  # made up and real do not mix
+            previous = None
+        return price_of(
+            tick,
+            self.rules.policy.quality,
+            self.step,
+            None if previous is None else previous.price,
+            confidence=choice.confidence,
+            votes=choice.votes,
+            rebased=last is not None and (last.source, last.votes) != (tick.source, choice.votes),
+        )
 
     def status(self) -> StatusChanged:
         """The status as of now, to be announced."""
-        selection = self.rules.selection
+        policy = self.rules.policy
         self.announced = StatusChanged(
             symbol=self.rules.symbol,
-            quality=selection.quality,
-            market=MarketState.OPEN if selection.market_is_open else MarketState.CLOSED,
-            source=selection.carrier,
+            quality=policy.quality,
+            market=MarketState.OPEN if policy.market_is_open else MarketState.CLOSED,
+            source=policy.carrier,
             instrument=self.rules.instrument,
-            reason=selection.reason,
+            reason=policy.reason,
             time=self._clock.now(),
         )
         return self.announced

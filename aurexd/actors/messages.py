@@ -185,6 +185,8 @@ class Recorded(Message, frozen=True, kw_only=True, gc=False):
 
     tick: Tick | None
     price: Price | None
+    refused: str | None = None
+    """Why the tick was not believed."""
 
 
 class StoreState(StrEnum):

@@ -18,6 +18,7 @@ from aurexd.config.model import SQLITE_PREFIX, Auth, Config, Limits, Listen, Sto
 from aurexd.config.tree import Tree
 from aurexd.config.validate import Valid
 from aurexd.config.words import did_you_mean, toml
+from aurexd.consensus import CONSENSUS
 from aurexd.errors import Problem
 from aurexd.forwarded import Proxies
 from aurexd.hosts import ANY, is_name
@@ -58,6 +59,14 @@ def check(tree: Tree, valid: Valid) -> list[Problem]:
     if not names:
         problems.append(tree.problem("symbols", "there is no symbol", "write at least one [symbols.NAME]"))
     for path, source in valid.sources.items():
+        if source.name == CONSENSUS:
+            problems.append(
+                tree.problem(
+                    f"{path}.name",
+                    f"{CONSENSUS} is what a price is said to come from that is made of several",
+                    "choose another name",
+                )
+            )
         problems += _mapping(tree, valid, path, source, list(names))
     return problems
 
@@ -72,6 +81,14 @@ def notes(config: Config) -> list[Problem]:
             found.append(
                 Problem(
                     path, "no source delivers it: it will never have a price", "name it in a source's symbols"
+                )
+            )
+        if symbol.policy == CONSENSUS and len(sources) == 1:
+            found.append(
+                Problem(
+                    f"{path}.policy",
+                    f"{sources[0].name} alone delivers it: there is nobody to agree with",
+                    "name it in the symbols of more sources",
                 )
             )
         simulated = [s.name for s in sources if provider_class(s.type).traits.simulated]

@@ -447,6 +447,11 @@ class Symbol(Section):
         description='When the market is open: "metals" (Sunday 18:00 to Friday 17:00 in New York, with a break '
         'at 17:00 each day, and COMEX\'s holidays) or "always". Outside, its price is "closed" and nothing moves it.',
     )
+    policy: Literal["priority", "consensus"] = Field(
+        default="priority",
+        description='How one price is made of several sources: "priority": the best fresh one\'s; "consensus": the '
+        "median of all fresh ones, which no single one can move far, with how near to each other they are.",
+    )
     max_jump_pct: float | None = Field(
         default=None,
         ge=0,

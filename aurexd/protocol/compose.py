@@ -43,6 +43,9 @@ def price_data(price: Price) -> data.PriceData:
         source=price.source,
         instrument=price.instrument,
         quality=price.quality,
+        confidence=UNSET if price.confidence is None else price.confidence,
+        votes=list(price.votes) if price.votes else UNSET,
+        rebased=price.rebased or UNSET,
     )
 
 

@@ -226,9 +226,23 @@ class PriceData(Output, frozen=True, kw_only=True, gc=False):
     timestamp: Annotated[Timestamp, Meta(description="The source's time of this price.")]
     bid: Annotated[Decimal | None, Meta(description="Null where the source quotes none.")]
     ask: Annotated[Decimal | None, Meta(description="Null where the source quotes none.")]
-    source: Annotated[str, Meta(description="Who says so.")]
+    source: Annotated[str, Meta(description="Who says so; `consensus`: several.")]
     instrument: Annotated[Instrument, Meta(description="What is quoted; a symbol never changes it.")]
     quality: Annotated[Quality, Meta(description="How far the price can be trusted.")]
+    confidence: Annotated[
+        Decimal | UnsetType,
+        Meta(description="Of a consensus: the price lies within this much of `close`; see the policies."),
+    ] = UNSET
+    votes: Annotated[
+        list[str] | UnsetType, Meta(description="Of a consensus: the sources it is made of.")
+    ] = UNSET
+    rebased: Annotated[
+        bool | UnsetType,
+        Meta(
+            description="True: the price before was another source's, or other sources', so that part of the step "
+            "between may not be the market's."
+        ),
+    ] = UNSET
 
 
 class StatusData(Output, frozen=True, kw_only=True, gc=False):

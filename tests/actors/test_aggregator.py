@@ -24,11 +24,12 @@ from aurexd.actors.messages import (
 from aurexd.actors.trio_actor import ask, start_actor
 from aurexd.calendar import ALWAYS, METALS_CALENDAR
 from aurexd.clock import LoopClock
+from aurexd.consensus import Consensus
 from aurexd.errors import StoreError
 from aurexd.market import SECOND_US, EpochUs, Instrument, Quality, Tick, parse_time
 from aurexd.protocol.data import MarketState
 from aurexd.screening import Screen
-from aurexd.selection import Candidate, Selection
+from aurexd.selection import Candidate, Policy, Selection
 from tests.actors.probe import Probe
 
 START = EpochUs(1_700_000_000 * SECOND_US)
@@ -103,20 +104,21 @@ async def pipeline(
     stored: tuple[PriceRow, ...] = (),
     broken: tuple[StoreError, ...] = (),
     band_pct: float = 1.0,
+    policy: type[Policy] = Selection,
 ) -> Any:
     """From `start` on gold's hours count; without it the market is always open."""
     p = Pipeline(START if start is None else parse_time(start))
     p.stored += stored
     p.broken += broken
     async with trio.open_nursery() as nursery:
-        selection = Selection([Candidate("best", 1, 5.0), Candidate("second", 2, 5.0)], return_after_s=10.0)
+        candidates = [Candidate("best", 1, 5.0), Candidate("second", 2, 5.0)]
         rules = SymbolRules(
             "XAUUSD",
             Instrument.SPOT,
             2,
             default=True,
-            selection=selection,
-            screen=Screen(selection.sources, band_pct=band_pct),
+            policy=policy(candidates, return_after_s=10.0),
+            screen=Screen(("best", "second"), band_pct=band_pct),
             calendar=ALWAYS if start is None else METALS_CALENDAR,
         )
         hub, persister = Probe(p.hub), Archive(p.persister, p.stored, p.broken)
@@ -420,7 +422,7 @@ async def test_a_bad_tick_is_recorded_but_moves_no_price_and_keeps_nobody_fresh(
         (stale,) = p.seen()
         assert isinstance(stale, StatusChanged)
         assert stale.quality is Quality.STALE
-        assert p.persister[-1] == Recorded(tick=bad, price=None)
+        assert p.persister[-1] == Recorded(tick=bad, price=None, refused="wrong_scale")
         screening = await ask(p.ref, GetScreening())
         assert screening["best"].refused == {"wrong_scale": 6}
         assert screening["second"].refused == {}
@@ -459,3 +461,33 @@ async def test_the_age_of_a_price_is_told_by_what_its_clock_is_ahead(autojump_cl
             await p.tick("best", "2000", source_time=EpochUs(ahead + n + 1))
             await trio.sleep(1)
         assert (await p.state()).quality is Quality.STALE
+
+
+# --- consensus ---
+
+
+async def test_a_consensus_is_published_with_its_votes_and_each_change_of_them_says_so(
+    autojump_clock: object,
+) -> None:
+    async with pipeline(policy=Consensus) as p:
+        await p.tick("best", "2000.001")
+        await p.tick("second", "2000.105")
+        await p.tick("best", "2000.205")
+        await trio.sleep(3)
+        await p.tick("second", "2000.305")
+        await trio.sleep(3)
+        seen = p.seen()
+        prices = [m.price for m in seen if isinstance(m, PriceChanged)]
+        assert [(x.source, x.close, x.votes, x.confidence, x.rebased) for x in prices] == [
+            ("consensus", Decimal("2000.00"), ("best",), None, False),
+            ("consensus", Decimal("2000.05"), ("best", "second"), Decimal("0.08"), True),
+            ("consensus", Decimal("2000.16"), ("best", "second"), Decimal("0.08"), False),
+            ("consensus", Decimal("2000.26"), ("best", "second"), Decimal("0.08"), False),
+            ("consensus", Decimal("2000.30"), ("second",), None, True),
+        ]
+        reasons = [m.reason for m in seen if isinstance(m, StatusChanged)][1:]
+        assert reasons == [
+            "best votes alone",
+            "best and second vote",
+            "best: no fresh price for 5 s; second votes alone",
+        ]

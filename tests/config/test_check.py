@@ -427,3 +427,19 @@ def test_one_wrong_key_does_not_hide_the_others_nor_invent_new_ones(tmp_path: Pa
         "auth.user",
         "auth.keys.k.algorithm",
     ]
+
+
+# --- policies ---
+
+
+def test_no_source_may_be_called_as_a_consensus_is(tmp_path: Path) -> None:
+    [complaint] = complaints(tmp_path, SYMBOLS + source("consensus", "swissquote", 'XAUUSD = "XAU/USD"'))
+    assert complaint.startswith("sources.consensus.name: consensus is what a price is said to come from")
+
+
+def test_a_consensus_of_one_is_pointed_out(tmp_path: Path) -> None:
+    symbol = SYMBOLS.replace("[symbols.GC]", 'policy = "consensus"\n[symbols.GC]')
+    one = symbol + source("swissquote", "swissquote", 'XAUUSD = "XAU/USD"')
+    assert "symbols.XAUUSD.policy" in {note.path for note in notes(read(tmp_path, one))}
+    two = one + source("gold-api", "gold-api", 'XAUUSD = "XAU"')
+    assert "symbols.XAUUSD.policy" not in {note.path for note in notes(read(tmp_path, two))}
