@@ -41,6 +41,8 @@ class Attack:
         self.deadline = trio.current_time() + seconds
         self.events = 0
         self.outcomes: Counter[str] = Counter()
+        self._early: dict[trio.SocketStream, bytes] = {}
+        """What came together with the answer to the handshake."""
 
     @property
     def over(self) -> bool:
@@ -77,13 +79,14 @@ class Attack:
             return None
         if not answer.startswith(b"HTTP/1.1 101"):
             self.outcomes[f"HTTP {answer[9:12].decode()}"] += 1
+        self._early[stream] = answer.partition(b"\r\n\r\n")[2]
         return stream
 
     async def ending(self, stream: trio.SocketStream, until: float | None = None) -> None:
-        """Read, and note how the server ends it."""
-        tail = b""
+        """Read, and note how the server ends it, or says that it will."""
+        tail = self._early.pop(stream, b"")
         with trio.move_on_at(until or self.deadline), suppress(trio.BrokenResourceError):
-            while data := await stream.receive_some(65536):
+            while close_code(tail) == "closed" and (data := await stream.receive_some(65536)):
                 tail = (tail + bytes(data))[-256:]
             self.outcomes[close_code(tail)] += 1
             return
