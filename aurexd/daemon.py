@@ -295,6 +295,7 @@ class Daemon:
                 priority=provider.settings.priority,
                 stale_after_s=provider.stale_after_s,
                 known_delay_s=provider.traits.known_delay_s,
+                simulated=provider.traits.simulated,
             )
             for provider in self._providers
             if name in provider.settings.symbols

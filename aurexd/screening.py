@@ -133,6 +133,7 @@ class Screen:
         }
         self._late = late
         self._band = band_pct / 100
+        self.band_pct = band_pct
 
     def judge(self, tick: Tick) -> Judgement:
         """Whether `tick` is believed.

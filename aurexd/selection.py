@@ -47,6 +47,8 @@ class Candidate(msgspec.Struct, eq=False):
     priority: int
     stale_after_s: float
     known_delay_s: float = 0.0
+    simulated: bool = False
+    """Its prices are made up or recorded."""
     tick: Tick | None = None
     lag_s: float = 0.0
     """How old that tick was when it arrived."""
@@ -197,6 +199,19 @@ class Policy(abc.ABC):
         verdict = self._judge(now, None)
         self.reason = self._explain(before, now)
         return Verdict(verdict.publish, changed=True, reason=self.reason)
+
+    def restore(self, sources: Iterable[str]) -> bool:
+        """The last price, from before a start, was made by these; whether that is still worth something.
+
+        To be told before anything else but the market's state, which must be closed. It is worth nothing when one of
+        them no longer serves the symbol, or made its prices up: whoever plays a recording again does not want its end.
+        """
+        makers = [self._candidates.get(source) for source in sources]
+        known = tuple(maker for maker in makers if maker is not None and not maker.simulated)
+        if self._opens is None or not known or len(known) < len(makers):
+            return False
+        self._makers, self._provisional = known, False
+        return True
 
     def takes(self, tick: Tick, *, in_session: bool) -> bool:
         """Whether `tick` can count at all now; `in_session`: its source time lies in the newest session.

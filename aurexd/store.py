@@ -146,9 +146,10 @@ _INSERT_PRICE = (
     " confidence, votes) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _HISTORY = (
-    "SELECT symbol, close, bid, ask, source, quality, source_time, receive_time FROM prices"
+    "SELECT symbol, close, bid, ask, source, quality, source_time, receive_time, change, confidence, votes FROM prices"
     " WHERE symbol = ? AND receive_time >= ? AND receive_time < ? ORDER BY receive_time DESC, id DESC LIMIT ?"
 )
+_EVER = (-(2**63), 2**63 - 1)
 CANDLES_AT_ONCE = 50
 """Rows of one statement: each statement gives the interpreter away and waits to have it back."""
 
@@ -279,19 +280,22 @@ class Store:
         """
         with self._translated():
             rows = self._db.conn.execute(_HISTORY, (symbol, start, end, limit)).fetchall()
-        return tuple(
-            PriceRow(
-                symbol=name,
-                close=close,
-                bid=bid,
-                ask=ask,
-                source=source,
-                quality=Quality(quality),
-                source_time=EpochUs(source_time),
-                receive_time=EpochUs(receive_time),
-            )
-            for name, close, bid, ask, source, quality, source_time, receive_time in reversed(rows)
-        )
+        return tuple(_price_row(row) for row in reversed(rows))
+
+    def last_prices(self, symbols: Iterable[str]) -> dict[str, PriceRow]:
+        """The newest price of each of these that has one.
+
+        Raises:
+            StoreError: the database cannot be read.
+
+        """
+        found = {}
+        with self._translated():
+            for symbol in symbols:
+                row = self._db.conn.execute(_HISTORY, (symbol, *_EVER, 1)).fetchone()
+                if row is not None:
+                    found[symbol] = _price_row(row)
+        return found
 
     def candles(
         self, symbol: str, interval: str, start: EpochUs, end: EpochUs, limit: int, now: EpochUs
@@ -572,6 +576,24 @@ class Store:
 
     def _full(self) -> StoreError:
         return StoreError(f"the disk with {self.path} is full — free some space")
+
+
+def _price_row(row: tuple[Any, ...]) -> PriceRow:
+    """From a row of `_HISTORY`."""
+    symbol, close, bid, ask, source, quality, source_time, receive_time, change, confidence, votes = row
+    return PriceRow(
+        symbol=symbol,
+        close=close,
+        bid=bid,
+        ask=ask,
+        source=source,
+        quality=Quality(quality),
+        source_time=source_time,
+        receive_time=receive_time,
+        change=change,
+        confidence=confidence,
+        votes=tuple(votes.split()) if votes else (),
+    )
 
 
 def _candle(row: tuple[Any, ...]) -> Candle[float]:

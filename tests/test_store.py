@@ -117,6 +117,15 @@ def test_a_consensus_is_stored_with_its_votes_and_its_confidence(url: str) -> No
     assert rows(url, "SELECT votes, confidence FROM prices") == [(None, None), ("alltick kraken", 0.07)]
 
 
+def test_the_last_price_of_each_symbol_can_be_asked_for(url: str) -> None:
+    with closing(Store(url)) as store:
+        store.append([record("2000.00", 5), record("2001.00", 6), record("3000.0", 7, symbol="GC")])
+        assert {
+            symbol: (row.close, row.receive_time)
+            for symbol, row in store.last_prices(["XAUUSD", "GC", "PAXGUSD"]).items()
+        } == {"XAUUSD": (2001.0, 6), "GC": (3000.0, 7)}
+
+
 times = st.integers(FIRST, LAST - 1).map(EpochUs)
 # A number of 15 digits, the point anywhere from before them to after them.
 prices = st.builds(

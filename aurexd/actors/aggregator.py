@@ -7,7 +7,7 @@ this actor owns their state, wakes up when time alone changes a verdict, and tel
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import Counter, deque
 from decimal import Decimal
 from typing import Any
 
@@ -18,17 +18,24 @@ import trio
 
 from aurexd.actors.messages import (
     GetHistory,
+    GetLastPrices,
     GetScreening,
     GetSymbol,
     GetSymbols,
+    GetWhy,
     Message,
     PriceChanged,
+    PriceRestored,
+    PriceRow,
     Recorded,
+    RefusedTick,
+    SourcePart,
     SourceScreening,
     StaleAfterChanged,
     StatusChanged,
     SymbolState,
     TickReceived,
+    Why,
 )
 from aurexd.actors.trio_actor import TrioActor, ask, tell_when_room
 from aurexd.calendar import Calendar
@@ -38,7 +45,7 @@ from aurexd.market import SECOND_US, EpochUs, Instrument, Price, Quality, Tick
 from aurexd.pricing import price_of, quantum
 from aurexd.protocol.data import MarketState
 from aurexd.screening import Refusal, Screen
-from aurexd.selection import Choice, Policy, Verdict
+from aurexd.selection import Candidate, Choice, Policy, Standing, Verdict
 
 log = structlog.get_logger(__name__)
 
@@ -47,6 +54,12 @@ LOOK_S = 60.0
 
 CLOSE_WITHIN_US = 900 * SECOND_US
 """A session's last price is its close if it came within this before its end; else we were not there."""
+
+LAST_S = 3.0
+"""How long the store may take to say what the last prices were: the sources wait for that."""
+
+REFUSED_KEPT = 16
+"""Ticks of each symbol that were not believed, to answer why."""
 
 ASK_STORE_S = 10.0
 STORE_RETRY_S = 30.0
@@ -92,12 +105,16 @@ class Aggregator(TrioActor):
         self._earlier = trio.Event()
 
     async def on_start(self) -> None:
-        """Say what is known of each symbol, then watch the clock."""
+        """Say what is known of each symbol, also from before the start, then watch the clock."""
+        last = await self._last_prices()
         now = self._clock.now()
-        for symbol in self._symbols.values():
+        for name, symbol in self._symbols.items():
             symbol.rules.policy.set_market(symbol.follow(now), trio.current_time())
             self._begin_session(symbol)
+            restored = symbol.restore(last[name]) if name in last else None
             await _tell(self._hub, symbol.status())
+            if restored is not None:
+                await _tell(self._hub, PriceRestored(price=restored))
         self.nursery.start_soon(self._watch_clock)
 
     async def on_receive(self, message: object) -> object:
@@ -120,6 +137,9 @@ class Aggregator(TrioActor):
                 return known and known.state()
             case GetScreening():
                 return self._screening()
+            case GetWhy(symbol=name):
+                known = self._symbols.get(name)
+                return known and known.why()
             case GetSymbols():
                 return tuple(symbol.state() for symbol in self._symbols.values())
         return None
@@ -148,6 +168,7 @@ class Aggregator(TrioActor):
                 await self._act(symbol, verdict, tick)
                 return
             refused = judgement.refused
+            symbol.refused.append(RefusedTick(tick=tick, reason=refused.value))
             self._say_refused(screen, tick, refused)
         else:
             refused = Refusal.MARKET_CLOSED
@@ -217,6 +238,18 @@ class Aggregator(TrioActor):
             # After the persister: what the candles were told is stored when they ask where they stand.
             await _tell(self._candles, changed)
 
+    async def _last_prices(self) -> dict[str, PriceRow]:
+        """What was stored last; without it we begin with the next ticks."""
+        try:
+            return await ask(self._persister, GetLastPrices(symbols=tuple(self._symbols)), timeout_s=LAST_S)
+        except (StoreError, trio.TooSlowError, pykka.ActorDeadError, InboxFullError) as error:
+            log.warning(
+                "last_prices_unknown",
+                reason=str(error),
+                consequence="a closed market has no price until one comes",
+            )
+            return {}
+
     def _begin_session(self, symbol: _Symbol) -> None:
         """What changes are counted against from now on: our own last price, or what the store knows of it."""
         previous = symbol.rules.calendar.previous(symbol.session)
@@ -282,7 +315,10 @@ class _Symbol:
         self.price: Price | None = None
         self.previous: _Close | None = None
         """What changes are counted against; None while that is unknown."""
+        self.basis: tuple[str, tuple[str, ...]] | None = None
+        """Whose the last price was, also before the start: its source and its votes."""
         self.announced: StatusChanged | None = None
+        self.refused: deque[RefusedTick] = deque(maxlen=REFUSED_KEPT)
         self._clock = clock
         self.follow(clock.now())
 
@@ -302,9 +338,46 @@ class _Symbol:
         """Whether it lies in the newest session."""
         return self.session.start <= time < self.session.end
 
+    def restore(self, row: PriceRow) -> Price | None:
+        """Take over what is known from before the start: whose the last price was; and that price itself, if it is the
+        last of the session that has ended. One that may be traded at now is not to be guessed at.
+        """
+        self.basis = (row.source, row.votes)
+        if not self.in_session(row.source_time) or not self.rules.policy.restore(row.votes or (row.source,)):
+            return None
+
+        def exact(stored: float | None) -> Decimal | None:
+            return None if stored is None else Decimal(repr(stored)).quantize(self.step)
+
+        tick = Tick(
+            symbol=row.symbol,
+            source=row.source,
+            instrument=self.rules.instrument,
+            source_time=row.source_time,
+            receive_time=row.receive_time,
+            bid=exact(row.bid),
+            ask=exact(row.ask),
+            last=exact(row.close),
+        )
+        close, change = exact(row.close), exact(row.change)
+        assert close is not None
+        self.price = msgspec.structs.replace(
+            price_of(
+                tick,
+                Quality.CLOSED,
+                self.step,
+                None if change is None else close - change,
+                confidence=exact(row.confidence),
+                votes=row.votes,
+            ),
+            close=close,  # of a mid between two steps the rounded quotes know no more
+        )
+        return self.price
+
     def priced(self, choice: Choice) -> Price:
         """The price that was chosen, with the quality of now."""
-        tick, previous, last = choice.tick, self.previous, self.price
+        tick, previous = choice.tick, self.previous
+        before, self.basis = self.basis, (tick.source, choice.votes)
         if previous is not None and previous.simulated is not tick.simulated:  # made up and real do not mix
             previous = None
         return price_of(
@@ -314,7 +387,7 @@ class _Symbol:
             None if previous is None else previous.price,
             confidence=choice.confidence,
             votes=choice.votes,
-            rebased=last is not None and (last.source, last.votes) != (tick.source, choice.votes),
+            rebased=before is not None and before != self.basis,
         )
 
     def status(self) -> StatusChanged:
@@ -349,6 +422,44 @@ class _Symbol:
             price=price,
             status_reason=announced.reason,
             status_time=announced.time,
+        )
+
+    def why(self) -> Why:
+        """From what the price comes, as of now."""
+        policy, now, wall = self.rules.policy, trio.current_time(), self._clock.now()
+        since = policy.made_by_since
+        return Why(
+            state=self.state(),
+            policy=policy.name,
+            made_since=EpochUs(wall - int((now - since) * SECOND_US)) if since > -math.inf else None,
+            session_start=self.session.start,
+            session_end=self.session.end,
+            next_change=self.until,
+            previous_close=None if self.previous is None else self.previous.price,
+            max_jump_pct=self.rules.screen.band_pct,
+            return_after_s=policy.return_after_s,
+            parts=tuple(self._part(candidate, now, wall) for candidate in policy.candidates),
+            refused=tuple(self.refused),
+        )
+
+    def _part(self, candidate: Candidate, now: float, wall: EpochUs) -> SourcePart:
+        policy, screen, tick = self.rules.policy, self.rules.screen, candidate.tick
+        standing = policy.standing(candidate.source, now)
+        returning = standing is Standing.RETURNING
+        return SourcePart(
+            source=candidate.source,
+            priority=candidate.priority,
+            standing=standing,
+            quality=candidate.quality() if tick else None,
+            tick=tick,
+            age_us=max(0, wall - tick.receive_time) if tick else None,
+            lag_us=max(0, int(candidate.lag_s * SECOND_US)) if tick else None,
+            stale_after_s=candidate.stale_after_s,
+            known_delay_s=candidate.known_delay_s,
+            stale_in_s=candidate.stale_at - now if candidate.is_fresh(now) else None,
+            returns_in_s=candidate.proven_at(policy.return_after_s) - now if returning else None,
+            ahead_us=screen.ahead_us(candidate.source),
+            refused=screen.record(candidate.source).refused,
         )
 
 

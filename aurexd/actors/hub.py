@@ -30,6 +30,7 @@ from aurexd.actors.messages import (
     HubStats,
     KeepHandover,
     PriceChanged,
+    PriceRestored,
     SendSnapshot,
     SessionClosed,
     SessionOpened,
@@ -103,6 +104,8 @@ class Hub(TrioActor):
         self._rings = Rings(secrets.token_hex(8), settings.realtime.resume_messages)
         self._mail: defaultdict[str, Mailbox] = defaultdict(Mailbox)
         self._prices: dict[str, Price] = {}
+        self._restored: dict[str, Price] = {}
+        """Channel → its price from before the start, of a session that has ended; until there is another."""
         self._candles: dict[str, PublishedCandle] = {}
         """The newest candle of each channel that nobody has asked for yet: it has no messages, and costs nothing."""
         self._due: list[Update] = []
@@ -140,6 +143,8 @@ class Hub(TrioActor):
         match message:
             case PriceChanged(price=price):
                 self._publish_price(price)
+            case PriceRestored(price=price):
+                self._restored[f"price:{price.symbol}"] = price
             case StatusChanged():
                 self._publish_status(message)
             case CandlesChanged(candles=candles):
@@ -184,6 +189,7 @@ class Hub(TrioActor):
         self._prices[price.symbol] = price
         now = self._clock.now()
         channel = f"price:{price.symbol}"
+        self._restored.pop(channel, None)
         self._due.append(self._rings.publish(channel, lambda count: compose.price_update(price, now, count)))
 
     def _publish_status(self, status: StatusChanged) -> None:
@@ -357,14 +363,20 @@ class Hub(TrioActor):
             session.drop_channel(channel)
             self._redeliver(session, channel, [])
             return
-        latest = self._rings.latest(channel)
-        if latest is None:
+        newest = self._newest(channel)
+        if newest is None:
             return
-        message = self._as_of_now(latest.message, rest)
+        message = self._as_of_now(newest, rest)
         conflated = session.drop_channel(channel)  # it stands for what waited, too
         if conflated > 1:
             message = msgspec.structs.replace(message, conflated=conflated)
         session.send(message)
+
+    def _newest(self, channel: str) -> ChannelMessage | None:
+        latest, restored = self._rings.latest(channel), self._restored.get(channel)
+        if latest is None and restored is not None:
+            return compose.price_update(restored, self._clock.now(), self._rings.count(channel))
+        return None if latest is None else latest.message
 
     def _as_of_now(self, message: ChannelMessage, symbol: str) -> ChannelMessage:
         """A channel's newest message, as it would be published now."""

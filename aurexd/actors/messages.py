@@ -7,6 +7,7 @@ ARCHITECTURE.md: data moves by `tell` along its way, questions go only from the 
 
 from __future__ import annotations
 
+from decimal import Decimal
 from enum import StrEnum
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -17,6 +18,7 @@ from aurexd.drain import Drain
 from aurexd.market import EpochUs, Instrument, Price, Quality, Tick
 from aurexd.protocol.alerts import AlertData
 from aurexd.protocol.data import MarketState, Position
+from aurexd.selection import Standing
 
 if TYPE_CHECKING:
     from aurexd.actors.session import Session
@@ -113,6 +115,12 @@ class PriceChanged(Message, frozen=True, kw_only=True, gc=False):
     price: Price
 
 
+class PriceRestored(Message, frozen=True, kw_only=True, gc=False):
+    """The last price from before the start, of a session that has ended: what is shown until there is another."""
+
+    price: Price
+
+
 class StatusChanged(Message, frozen=True, kw_only=True, gc=False):
     """The symbol's quality, source or market changed, with or without a tick."""
 
@@ -149,6 +157,69 @@ class GetSymbols(Ask[tuple[SymbolState, ...]], frozen=True, kw_only=True, gc=Fal
 
 class GetSymbol(Ask[SymbolState | None], frozen=True, kw_only=True, gc=False):
     """The same for one symbol; None when there is no such symbol."""
+
+    symbol: str
+
+
+class SourcePart(Message, frozen=True, kw_only=True, gc=False):
+    """What part one source has in a symbol's price."""
+
+    source: str
+    priority: int
+    standing: Standing
+    """Whether it counts, and why not."""
+    quality: Quality | None
+    """What the price would be if it were this source's alone; None before its first one."""
+    tick: Tick | None
+    """The newest that was believed."""
+    age_us: int | None
+    """Since that arrived."""
+    lag_us: int | None
+    """How old it was then, by the provider's clock as we know it."""
+    stale_after_s: float
+    known_delay_s: float
+    stale_in_s: float | None
+    """None: it is not fresh."""
+    returns_in_s: float | None
+    """When it may make the price again, if it stays fresh; None: nothing keeps it."""
+    ahead_us: int
+    """How far its clock is known to be ahead of ours."""
+    refused: dict[str, int]
+    """Its ticks of this symbol that were not believed, by reason, since the aggregator's start."""
+
+
+class RefusedTick(Message, frozen=True, kw_only=True, gc=False):
+    """A tick that was not believed."""
+
+    tick: Tick
+    reason: str
+
+
+class Why(Message, frozen=True, kw_only=True, gc=False):
+    """From what a symbol's price comes, as of now."""
+
+    state: SymbolState
+    policy: str
+    made_since: EpochUs | None
+    """Since when the same sources make it; None while nobody ever did."""
+    session_start: EpochUs
+    session_end: EpochUs
+    """Of the newest session that has begun."""
+    next_change: EpochUs
+    """When the market opens or closes next."""
+    previous_close: Decimal | None
+    """What changes are counted against."""
+    max_jump_pct: float
+    """What it may move in a second without question; 0: everything is believed."""
+    return_after_s: float
+    parts: tuple[SourcePart, ...]
+    """Of each source, in configuration order."""
+    refused: tuple[RefusedTick, ...]
+    """The last ticks that were not believed, the newest last."""
+
+
+class GetWhy(Ask[Why | None], frozen=True, kw_only=True, gc=False):
+    """Why is the price what it is? None when there is no such symbol."""
 
     symbol: str
 
@@ -233,6 +304,9 @@ class PriceRow(Message, frozen=True, kw_only=True, gc=False):
     quality: Quality
     source_time: EpochUs
     receive_time: EpochUs
+    change: float | None = None
+    confidence: float | None = None
+    votes: tuple[str, ...] = ()
 
 
 class KeepHandover(Ask[None], frozen=True, kw_only=True, gc=False):
@@ -252,6 +326,12 @@ class GetHistory(Ask[tuple[PriceRow, ...]], frozen=True, kw_only=True, gc=False)
     start: EpochUs
     end: EpochUs
     limit: int
+
+
+class GetLastPrices(Ask[dict[str, PriceRow]], frozen=True, kw_only=True, gc=False):
+    """The newest stored price of each symbol that has one, with all in it that was told to be stored before."""
+
+    symbols: tuple[str, ...]
 
 
 class CandleRow(Message, frozen=True, kw_only=True, gc=False):

@@ -23,6 +23,7 @@ from aurexd.actors.messages import (
     GetBooks,
     GetCandles,
     GetHistory,
+    GetLastPrices,
     GetStore,
     KeepHandover,
     PriceRow,
@@ -134,6 +135,8 @@ class StoreWorker(WorkerActor):
                     )
                 case GetBooks():
                     return self._open().books()
+                case GetLastPrices(symbols=symbols):
+                    return self._open().last_prices(symbols)
         except StoreError:
             # A file that was moved away or put right is seen only by opening it again.
             self._close()
@@ -230,8 +233,8 @@ class Persister(TrioActor):
                 return self._status()
             case GetHistory() | GetCandles():
                 return await self._history(message)
-            case GetBooks():
-                return await self._books(message)
+            case GetBooks() | GetLastPrices():
+                return await self._up_to_now(message)
             case KeepHandover():
                 await self._keep_handover(message)
             case TakeHandover():
@@ -241,7 +244,7 @@ class Persister(TrioActor):
     async def _answer(self, envelope: Envelope[Any]) -> None:
         # These wait for the disk; in a task of their own, nothing behind them does: else a hanging disk
         # would fill the inbox and stop the stream.
-        if isinstance(envelope.message, (GetHistory, GetCandles, GetBooks, TakeHandover)):
+        if isinstance(envelope.message, (GetHistory, GetCandles, GetBooks, GetLastPrices, TakeHandover)):
             self.nursery.start_soon(super()._answer, envelope)
         else:
             await super()._answer(envelope)
@@ -360,13 +363,17 @@ class Persister(TrioActor):
                 return answer
         raise StoreError(f"{NO_ANSWER}, and ask again later")
 
-    async def _books(self, question: GetBooks) -> dict[str, KeptBook[float]]:
-        """Where the candles stand once all is written that waits."""
+    async def _up_to_now(
+        self, question: GetBooks | GetLastPrices
+    ) -> dict[str, KeptBook[float]] | dict[str, PriceRow]:
+        """How things stand once all is written that waits."""
         if self._worker is None:
             return {}
         while self._backlog:
             if not await self._write(self._worker):
                 raise StoreError(self._reason or NO_ANSWER)
+        if isinstance(question, GetBooks):
+            return await ask(self._worker, question, timeout_s=HISTORY_S)
         return await ask(self._worker, question, timeout_s=HISTORY_S)
 
     async def _keep_handover(self, message: KeepHandover) -> None:

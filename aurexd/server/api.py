@@ -30,6 +30,7 @@ from aurexd.actors.messages import (
     GetStore,
     GetSymbol,
     GetSymbols,
+    GetWhy,
     SourceStatus,
     SymbolState,
 )
@@ -55,6 +56,7 @@ from aurexd.server.interface import (
     Stats,
     Symbol,
     SymbolQuery,
+    WhyPrice,
     quoted,
     read_query,
 )
@@ -143,6 +145,7 @@ class Api:
                 Route("/readyz", self.readyz),
                 Route("/api/v1/prices/latest", self.latest),
                 Route("/api/v1/prices/history", self.history),
+                Route("/api/v1/prices/why", self.why),
                 Route("/api/v1/sources", self.sources),
                 Route("/api/v1/ws/stats", self.stats),
                 Route("/api/v1/ws/stream", self.stream),
@@ -184,6 +187,13 @@ class Api:
         if state.price is None:
             raise HTTPException(503, f"{state.symbol} has no price yet: {state.status_reason}")
         return _json(LatestPrice.of(state.price, self._clock.now()))
+
+    async def why(self, request: Request) -> Response:
+        """From which ticks and by which rules the price of one symbol comes."""
+        state = await self._symbol(read_query(SymbolQuery, request.query_params))
+        why = await _ask(self._aggregator, GetWhy(symbol=state.symbol))
+        assert why is not None
+        return _json(WhyPrice.of(why, self._clock.now()))
 
     async def history(self, request: Request) -> Response:
         """The stored prices of one symbol, one by one or as candles, oldest first."""

@@ -7,6 +7,7 @@ what is published is what is sent. Answers are open: clients ignore fields that 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from decimal import Decimal
 from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
@@ -15,16 +16,20 @@ from msgspec import UNSET, Meta, UnsetType
 from aurexd.actors.messages import (
     HubStats,
     PriceRow,
+    RefusedTick,
+    SourcePart,
     SourceState,
     SourceStatus,
     StoreState,
     StoreStatus,
     SymbolState,
+    Why,
 )
 from aurexd.foreign import clean, without_directories
-from aurexd.market import EpochUs, Instrument, Price, Quality, format_time
+from aurexd.market import EpochUs, Instrument, Price, Quality, Tick, format_time
 from aurexd.protocol import compose
-from aurexd.protocol.data import Output, PriceData, Timestamp
+from aurexd.protocol.data import MarketState, Output, PriceData, Timestamp
+from aurexd.selection import Standing
 
 HISTORY_HOURS_MAX = 24 * 3660
 HISTORY_LIMIT_MAX = 10_000
@@ -127,6 +132,148 @@ class LatestPrice(PriceData, frozen=True, kw_only=True, gc=False):
             **msgspec.structs.asdict(compose.price_data(price)),
             received=format_time(price.receive_time),
             age_ms=(now - price.receive_time) // 1000,
+        )
+
+
+class WhyTick(Output, frozen=True, kw_only=True, gc=False):
+    """A tick as it came from its source."""
+
+    bid: Annotated[Decimal | None, Meta(description="Null where it has none.")]
+    ask: Annotated[Decimal | None, Meta(description="The same.")]
+    last: Annotated[Decimal | None, Meta(description="The same.")]
+    timestamp: Annotated[Timestamp, Meta(description="Its source's time.")]
+    received: Annotated[Timestamp, Meta(description="When it arrived here.")]
+
+    @classmethod
+    def of(cls, tick: Tick) -> WhyTick:
+        """Not rounded."""
+        return cls(
+            bid=tick.bid,
+            ask=tick.ask,
+            last=tick.last,
+            timestamp=format_time(tick.source_time),
+            received=format_time(tick.receive_time),
+        )
+
+
+class WhySource(Output, frozen=True, kw_only=True, gc=False):
+    """What part one source has in a symbol's price."""
+
+    source: Annotated[str, Meta(description="As configured.")]
+    priority: Annotated[int, Meta(description="1 is asked first; of no account in a consensus.")]
+    standing: Annotated[
+        Standing, Meta(description="`counts`: it makes the price, or has a vote; else why not.")
+    ]
+    quality: Annotated[
+        Quality | None, Meta(description="Of its own price while it is fresh; null before the first.")
+    ]
+    tick: Annotated[WhyTick | None, Meta(description="Its newest that was believed; null before the first.")]
+    age_ms: Annotated[int | None, Meta(description="Since then.")]
+    lag_ms: Annotated[int | None, Meta(description="How old it was then, by what is known of its clock.")]
+    stale_after_s: Annotated[float, Meta(description="How long a tick keeps it fresh.")]
+    known_delay_s: Annotated[float, Meta(description="How late it is by design.")]
+    stale_in_ms: Annotated[int | None, Meta(description="Until it is stale; null: it is.")]
+    returns_in_ms: Annotated[
+        int | None,
+        Meta(description="Until it counts again, after it was lost; null: that keeps it from nothing."),
+    ]
+    clock_ahead_ms: Annotated[int, Meta(description="How far its clock is known to be ahead of ours.")]
+    refused: Annotated[dict[str, int], Meta(description="Ticks that were not believed, by reason.")]
+
+    @classmethod
+    def of(cls, part: SourcePart) -> WhySource:
+        """What the aggregator knows of it."""
+        return cls(
+            source=part.source,
+            priority=part.priority,
+            standing=part.standing,
+            quality=part.quality,
+            tick=None if part.tick is None else WhyTick.of(part.tick),
+            age_ms=None if part.age_us is None else part.age_us // 1000,
+            lag_ms=None if part.lag_us is None else part.lag_us // 1000,
+            stale_after_s=part.stale_after_s,
+            known_delay_s=part.known_delay_s,
+            stale_in_ms=None if part.stale_in_s is None else int(part.stale_in_s * 1000),
+            returns_in_ms=None if part.returns_in_s is None else int(part.returns_in_s * 1000),
+            clock_ahead_ms=part.ahead_us // 1000,
+            refused=part.refused,
+        )
+
+
+class WhyRefused(Output, frozen=True, kw_only=True, gc=False):
+    """A tick that was not believed."""
+
+    source: Annotated[str, Meta(description="Whose.")]
+    reason: Annotated[str, Meta(description="Why not.")]
+    tick: Annotated[WhyTick, Meta(description="As it came.")]
+
+    @classmethod
+    def of(cls, refused: RefusedTick) -> WhyRefused:
+        """What the aggregator kept of it."""
+        return cls(source=refused.tick.source, reason=refused.reason, tick=WhyTick.of(refused.tick))
+
+
+class WhySession(Output, frozen=True, kw_only=True, gc=False):
+    """A trading day of the market."""
+
+    start: Annotated[Timestamp, Meta(description="Inclusive.")]
+    end: Annotated[Timestamp, Meta(description="Exclusive.")]
+
+
+class WhyPrice(Output, frozen=True, kw_only=True, gc=False):
+    """From which ticks and by which rules a symbol's price comes, as of now."""
+
+    symbol: Annotated[str, Meta(description="`XAUUSD`.")]
+    instrument: Annotated[Instrument, Meta(description="What is quoted.")]
+    price: Annotated[LatestPrice | None, Meta(description="The price; null: there is none yet.")]
+    quality: Annotated[Quality, Meta(description="How far it can be trusted now.")]
+    reason: Annotated[str, Meta(description="For people: why that is so.")]
+    since: Annotated[Timestamp, Meta(description="When it became so.")]
+    policy: Annotated[str, Meta(description="How one price is made of several: `priority` or `consensus`.")]
+    source: Annotated[str | None, Meta(description="Who carries the price; null while nobody ever did.")]
+    made_since: Annotated[
+        Timestamp | None,
+        Meta(description="Since when the same sources make it; null: no price was made yet."),
+    ]
+    market: Annotated[MarketState, Meta(description="Whether it trades now.")]
+    session: Annotated[WhySession, Meta(description="The newest that has begun.")]
+    next_change: Annotated[Timestamp, Meta(description="When the market opens or closes next.")]
+    previous_close: Annotated[
+        Decimal | None, Meta(description="What `change` is against; null while that is unknown.")
+    ]
+    max_jump_pct: Annotated[
+        float, Meta(description="What it may move in a second without question; 0: all is believed.")
+    ]
+    return_after_s: Annotated[float, Meta(description="How long who was lost must be fresh to count again.")]
+    sources: Annotated[
+        list[WhySource], Meta(description="Each that serves the symbol, in configuration order.")
+    ]
+    refused: Annotated[
+        list[WhyRefused], Meta(description="The last that were not believed, the newest last.")
+    ]
+
+    @classmethod
+    def of(cls, why: Why, now: EpochUs) -> WhyPrice:
+        """What the aggregator answered, as of `now`."""
+        state = why.state
+        return cls(
+            symbol=state.symbol,
+            instrument=state.instrument,
+            price=None if state.price is None else LatestPrice.of(state.price, now),
+            quality=state.quality,
+            reason=state.status_reason,
+            since=format_time(state.status_time),
+            policy=why.policy,
+            source=state.source,
+            made_since=None if why.made_since is None else format_time(why.made_since),
+            market=state.market,
+            session=WhySession(start=format_time(why.session_start), end=format_time(why.session_end)),
+            next_change=format_time(why.next_change),
+            previous_close=why.previous_close,
+            max_jump_pct=why.max_jump_pct,
+            return_after_s=why.return_after_s,
+            sources=[WhySource.of(part) for part in why.parts],
+            refused=[WhyRefused.of(refused) for refused in why.refused],
         )
 
 
@@ -252,6 +399,7 @@ class Symbol(Output, frozen=True, kw_only=True, gc=False):
     decimals: Annotated[int, Meta(description="Digits after the point that its prices are rounded to.")]
     default: Annotated[bool, Meta(description="Whether who asks for nothing gets it.")]
     quality: Annotated[Quality, Meta(description="Of its latest price, as of now.")]
+    market: Annotated[MarketState, Meta(description="Whether it trades now.")]
     source: Annotated[str | None, Meta(description="Who carries the price; null while nobody ever did.")]
     reason: Annotated[str, Meta(description="For people: why it is so.")]
     since: Annotated[Timestamp, Meta(description="When it became so.")]
@@ -265,6 +413,7 @@ class Symbol(Output, frozen=True, kw_only=True, gc=False):
             decimals=state.decimals,
             default=state.default,
             quality=state.quality,
+            market=state.market,
             source=state.source,
             reason=state.status_reason,
             since=format_time(state.status_time),
@@ -308,6 +457,7 @@ class SymbolReadiness(Output, frozen=True, kw_only=True, gc=False):
     """How fresh a symbol's price is."""
 
     quality: Annotated[Quality, Meta(description="Of its latest price, as of now.")]
+    market: Annotated[MarketState, Meta(description="Whether it trades now.")]
     source: Annotated[str | None, Meta(description="Who carries the price; null while nobody ever did.")]
     reason: Annotated[str, Meta(description="For people: why it is so.")]
 
@@ -340,7 +490,9 @@ class Readiness(Output, frozen=True, kw_only=True, gc=False):
             ready=phase == "serving",
             phase=phase,
             symbols={
-                s.symbol: SymbolReadiness(quality=s.quality, source=s.source, reason=s.status_reason)
+                s.symbol: SymbolReadiness(
+                    quality=s.quality, market=s.market, source=s.source, reason=s.status_reason
+                )
                 for s in states
             },
             store=StoreReadiness(

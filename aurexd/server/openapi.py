@@ -23,6 +23,7 @@ from aurexd.server.interface import (
     Sources,
     Stats,
     SymbolQuery,
+    WhyPrice,
 )
 
 
@@ -154,6 +155,13 @@ OPERATIONS = {
         },
         query=HistoryQuery,
         others=(_other("header", "If-None-Match", "The ETag of an earlier answer."),),
+    ),
+    "/api/v1/prices/why": Operation(
+        "why_price",
+        "From which ticks and by which rules the price of one symbol comes: each source's part in it, or why it has "
+        "none; what was refused; the calendar.",
+        {200: Body("The reasons.", (WhyPrice,)), 404: _UNKNOWN, 503: _BUSY},
+        query=SymbolQuery,
     ),
     "/api/v1/sources": Operation(
         "sources",

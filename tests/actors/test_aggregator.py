@@ -4,22 +4,29 @@ from contextlib import asynccontextmanager
 from decimal import Decimal
 from typing import Any
 
+import msgspec
+import pytest
 import trio
 from structlog.testing import capture_logs
 
 from aurexd.actors.aggregator import Aggregator, SymbolRules
 from aurexd.actors.messages import (
     GetHistory,
+    GetLastPrices,
     GetScreening,
     GetSymbol,
     GetSymbols,
+    GetWhy,
     PriceChanged,
+    PriceRestored,
     PriceRow,
     Recorded,
+    RefusedTick,
     StaleAfterChanged,
     StatusChanged,
     SymbolState,
     TickReceived,
+    Why,
 )
 from aurexd.actors.trio_actor import ask, start_actor
 from aurexd.calendar import ALWAYS, METALS_CALENDAR
@@ -29,7 +36,7 @@ from aurexd.errors import StoreError
 from aurexd.market import SECOND_US, EpochUs, Instrument, Quality, Tick, parse_time
 from aurexd.protocol.data import MarketState
 from aurexd.screening import Screen
-from aurexd.selection import Candidate, Policy, Selection
+from aurexd.selection import Candidate, Policy, Selection, Standing
 from tests.actors.probe import Probe
 
 START = EpochUs(1_700_000_000 * SECOND_US)
@@ -44,6 +51,10 @@ class Archive(Probe):
         self._broken = broken
 
     async def on_receive(self, message: object) -> object:
+        if isinstance(message, GetLastPrices):
+            if self._broken:
+                raise self._broken.pop()
+            return {row.symbol: row for row in sorted(self._stored, key=lambda row: row.receive_time)}
         if not isinstance(message, GetHistory):
             return await super().on_receive(message)
         if self._broken:
@@ -96,6 +107,11 @@ class Pipeline:
         assert state is not None
         return state
 
+    async def why(self) -> Why:
+        why = await ask(self.ref, GetWhy(symbol="XAUUSD"))
+        assert why is not None
+        return why
+
 
 @asynccontextmanager
 async def pipeline(
@@ -111,14 +127,18 @@ async def pipeline(
     p.stored += stored
     p.broken += broken
     async with trio.open_nursery() as nursery:
-        candidates = [Candidate("best", 1, 5.0), Candidate("second", 2, 5.0)]
+        candidates = [
+            Candidate("best", 1, 5.0),
+            Candidate("second", 2, 5.0),
+            Candidate("recorded", 3, 5.0, simulated=True),
+        ]
         rules = SymbolRules(
             "XAUUSD",
             Instrument.SPOT,
             2,
             default=True,
             policy=policy(candidates, return_after_s=10.0),
-            screen=Screen(("best", "second"), band_pct=band_pct),
+            screen=Screen(("best", "second", "recorded"), band_pct=band_pct),
             calendar=ALWAYS if start is None else METALS_CALENDAR,
         )
         hub, persister = Probe(p.hub), Archive(p.persister, p.stored, p.broken)
@@ -380,7 +400,10 @@ async def test_the_close_is_known_after_a_restart(autojump_clock: object) -> Non
     stored = row(1999.5, "2026-11-12T21:59:59Z"), row(2001.5, "2026-11-13T21:59:59Z")
     async with pipeline("2026-11-15T23:30:00Z", stored=stored) as p:
         assert await changes(p, "2003") == (Decimal("1.50"), Decimal("0.07"))
-    async with pipeline("2026-11-14T12:00:00Z", stored=stored) as p:  # the weekend shows Friday's change
+    gone = tuple(
+        msgspec.structs.replace(row, source="gone") for row in stored
+    )  # else its price were restored
+    async with pipeline("2026-11-14T12:00:00Z", stored=gone) as p:  # the weekend shows Friday's change
         assert await changes(p, "2003") == (Decimal("3.50"), Decimal("0.18"))
 
 
@@ -403,6 +426,138 @@ async def test_a_real_price_is_not_held_against_a_made_up_one(autojump_clock: ob
     async with pipeline("2026-11-15T23:30:00Z", stored=stored) as p:
         assert await changes(p, "2003", simulated=True) == (Decimal("1.50"), Decimal("0.07"))
         assert await changes(p, "2003.50") == (None, None)
+
+
+# --- a restart ---
+
+SATURDAY = "2026-11-14T12:00:00Z"
+
+
+def closing(**changes: Any) -> PriceRow:
+    """The last price before the weekend."""
+    return msgspec.structs.replace(row(2001.5, "2026-11-13T21:59:59Z"), **changes)
+
+
+async def test_a_closed_market_has_its_last_price_after_a_restart(autojump_clock: object) -> None:
+    stored = (row(1990, "2026-11-13T21:59:58Z"), closing(bid=2001.43, ask=2001.57, change=3.5))
+    async with pipeline(SATURDAY, stored=stored) as p:
+        status, restored = p.seen()
+        assert (status.quality, status.source) == (Quality.CLOSED, "best")
+        assert isinstance(restored, PriceRestored)
+        price = restored.price
+        assert (price.close, price.bid, price.ask) == (
+            Decimal("2001.50"),
+            Decimal("2001.43"),
+            Decimal("2001.57"),
+        )
+        assert (price.change, price.change_pct) == (Decimal("3.50"), Decimal("0.18"))
+        assert (price.quality, price.source) == (Quality.CLOSED, "best")
+        assert price.source_time == parse_time("2026-11-13T21:59:59Z")
+        assert (await p.state()).price == price
+        assert p.persister == p.candles == [], "it was stored and counted before"
+        await p.tick("second", "2003")
+        assert p.seen() == [], "those who made the price when the market closed keep it"
+        await p.sleep_until("2026-11-15T23:00:00.001Z")
+        [opened] = p.seen()
+        assert (opened.quality, opened.market) == (Quality.CLOSED, MarketState.OPEN)
+        await p.sleep_until("2026-11-15T23:00:05.001Z")
+        assert (await p.state()).price.quality is Quality.STALE
+        await p.tick("best", "2005")
+        *_, changed = p.seen()
+        assert (changed.price.change, changed.price.rebased) == (Decimal("3.50"), False)
+
+
+@pytest.mark.parametrize(
+    ("start", "stored"),
+    [
+        ("2026-11-13T12:00:00Z", row(2001.5, "2026-11-13T11:59:59Z")),
+        (SATURDAY, row(2001.5, "2026-11-12T21:59:59Z")),
+        (SATURDAY, closing(source="gone")),
+        (SATURDAY, closing(source="consensus", votes=("best", "gone"))),
+        (SATURDAY, closing(source="recorded")),
+    ],
+    ids=["open market", "of a session before", "its source is gone", "so is a vote", "a recording"],
+)
+async def test_what_may_not_be_true_any_more_is_not_restored(
+    start: str, stored: PriceRow, autojump_clock: object
+) -> None:
+    async with pipeline(start, stored=(stored,)) as p:
+        [status] = p.seen()
+        assert isinstance(status, StatusChanged)
+        assert status.source is None
+        assert (await p.state()).price is None
+
+
+async def test_the_votes_of_a_consensus_are_restored(autojump_clock: object) -> None:
+    stored = closing(source="consensus", votes=("best", "second"), confidence=0.12)
+    async with pipeline(SATURDAY, stored=(stored,), policy=Consensus) as p:
+        price = (await p.state()).price
+        assert (price.source, price.votes, price.confidence) == (
+            "consensus",
+            ("best", "second"),
+            Decimal("0.12"),
+        )
+
+
+@pytest.mark.parametrize(("before", "rebased"), [("best", False), ("second", True), ("gone", True)])
+async def test_the_first_price_after_a_restart_says_whether_the_last_came_from_elsewhere(
+    before: str, rebased: bool, autojump_clock: object
+) -> None:
+    async with pipeline(stored=(msgspec.structs.replace(closing(), source=before),)) as p:
+        await p.tick("best", "2003")
+        *_, changed = p.seen()
+        assert changed.price.rebased is rebased
+
+
+async def test_a_store_that_does_not_answer_keeps_nobody_waiting_for_long(autojump_clock: object) -> None:
+    async with pipeline(SATURDAY, stored=(closing(),), broken=(StoreError("locked"),) * 2) as p:
+        [status] = p.seen()
+        assert status.source is None
+
+
+# --- why ---
+
+
+async def test_why_tells_each_source_s_part_in_the_price(autojump_clock: object) -> None:
+    async with pipeline() as p:
+        await p.tick("second", "2001")
+        await trio.sleep(2)
+        best = await p.tick("best", "2000", source_time=EpochUs(p.clock.now() - 3 * SECOND_US))
+        await trio.sleep(1)
+        bad = await p.tick("second", "20")
+        why = await p.why()
+        assert (why.policy, why.state.source, why.max_jump_pct) == ("priority", "best", 1.0)
+        assert why.made_since == best.receive_time
+        first, second, _ = why.parts
+        assert (first.source, first.standing, first.tick) == ("best", Standing.COUNTS, best)
+        assert (first.age_us, first.lag_us, first.stale_in_s) == (SECOND_US, 3 * SECOND_US, 4.0)
+        assert (second.standing, second.stale_in_s, second.refused) == (
+            Standing.OUTRANKED,
+            2.0,
+            {"wrong_scale": 1},
+        )
+        assert why.refused == (RefusedTick(tick=bad, reason="wrong_scale"),)
+
+
+async def test_why_tells_when_who_was_lost_is_back(autojump_clock: object) -> None:
+    async with pipeline() as p:
+        await p.tick("best", "2000")
+        await trio.sleep(4)
+        await p.tick("second", "2000")
+        await trio.sleep(2)
+        why = await p.why()
+        assert why.parts[0].standing is Standing.STALE
+        await p.tick("best", "2000")
+        await trio.sleep(2)
+        why = await p.why()
+        assert (why.parts[0].standing, why.parts[0].returns_in_s) == (Standing.RETURNING, 8.0)
+        assert why.parts[2].standing is Standing.NO_PRICE
+        assert why.state.status_reason == "best: no fresh price for 5 s; second carries the price"
+
+
+async def test_why_is_none_for_an_unknown_symbol(autojump_clock: object) -> None:
+    async with pipeline() as p:
+        assert await ask(p.ref, GetWhy(symbol="XAGUSD")) is None
 
 
 # --- what is not believed ---

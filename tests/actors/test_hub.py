@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from decimal import Decimal
 from typing import Any
 
+import msgspec
 import pytest
 import structlog.testing
 import trio
@@ -27,6 +28,7 @@ from aurexd.actors.messages import (
     HubStats,
     KeepHandover,
     PriceChanged,
+    PriceRestored,
     SendSnapshot,
     SessionClosed,
     SessionOpened,
@@ -989,6 +991,27 @@ async def test_a_price_from_before_a_restart_is_no_snapshot(autojump_clock: obje
         assert answer["data"]["channels"][PRICE]["count"] == 2
         await house.tell(price("1.00"))
         assert updates(client.line.take()) == [3]
+
+
+async def test_the_last_price_of_a_closed_market_is_a_snapshot_with_its_own_time(
+    autojump_clock: object,
+) -> None:
+    async with opened() as house:
+        restored = msgspec.structs.replace(price("2.00").price, quality=Quality.CLOSED)
+        await house.tell(status(Quality.CLOSED), PriceRestored(price=restored))
+        client = await house.open(PRICE)
+        await house.tell(SendSnapshot(session=client.session, channels=(PRICE,), request_id=1))
+        _, snapshot = client.line.take()
+        assert (snapshot["update_count"], snapshot["data"]["close"]) == (0, 2.0)
+        assert (snapshot["data"]["quality"], snapshot["data"]["timestamp"]) == (
+            "closed",
+            "2025-10-27T12:00:00Z",
+        )
+        await house.tell(price("3.00"))
+        assert updates(client.line.take()) == [1]
+        await house.tell(SendSnapshot(session=client.session, channels=(PRICE,), request_id=1))
+        _, snapshot = client.line.take()
+        assert (snapshot["update_count"], snapshot["data"]["close"]) == (1, 3.0)
 
 
 async def test_what_was_left_is_taken_once(autojump_clock: object) -> None:

@@ -23,6 +23,7 @@ from aurexd.actors.messages import (
     GetBooks,
     GetCandles,
     GetHistory,
+    GetLastPrices,
     GetStore,
     KeepHandover,
     PriceRow,
@@ -259,6 +260,13 @@ async def test_a_book_of_candles_has_all_in_it_that_was_told_before(tmp_path: Pa
         assert {candle.ticks for candle in books["XAUUSD"].candles} == {3000}
 
 
+async def test_the_last_prices_are_those_that_were_told_before(tmp_path: Path) -> None:
+    async with running(tmp_path / "a.db", flush_interval_s=NEVER_S) as r:
+        r.tell(*(record(receive_time=n) for n in range(20)))
+        last = await ask(r.persister, GetLastPrices(symbols=("XAUUSD", "GC")), timeout_s=20)
+        assert {symbol: row.receive_time for symbol, row in last.items()} == {"XAUUSD": 19}
+
+
 async def test_a_book_is_refused_while_what_was_told_cannot_be_written(tmp_path: Path) -> None:
     path = tmp_path / "a.db"
     path.mkdir()
@@ -286,6 +294,7 @@ async def test_without_a_store_nothing_waits_and_history_says_why() -> None:
         with pytest.raises(StoreError, match="switched off"):
             await ask(ref, GetHistory(symbol="XAUUSD", start=EpochUs(0), end=FOREVER, limit=5))
         assert await ask(ref, GetBooks()) == {}
+        assert await ask(ref, GetLastPrices(symbols=("XAUUSD",))) == {}
         nursery.cancel_scope.cancel()
 
 

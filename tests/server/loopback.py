@@ -36,25 +36,30 @@ from aurexd.actors.messages import (
     GetStore,
     GetSymbol,
     GetSymbols,
+    GetWhy,
     KeepHandover,
     PriceChanged,
     PriceRow,
+    RefusedTick,
+    SourcePart,
     SourceStatus,
     StatusChanged,
     StoreState,
     StoreStatus,
     SymbolState,
     TakeHandover,
+    Why,
 )
 from aurexd.actors.session import Session
 from aurexd.actors.trio_actor import TrioActor, start_actor
 from aurexd.clock import LoopClock
 from aurexd.config.model import Config, Heartbeat, Limits, Realtime
 from aurexd.drain import Drain
-from aurexd.market import SECOND_US, EpochUs, Instrument, Price, Quality
+from aurexd.market import SECOND_US, EpochUs, Instrument, Price, Quality, Tick
 from aurexd.protocol import codec
 from aurexd.protocol.data import MarketState
 from aurexd.protocol.deflate import WINDOWS
+from aurexd.selection import Standing
 from aurexd.server.admission import Admission
 from aurexd.server.api import Api
 from aurexd.server.credentials import Credentials
@@ -114,6 +119,63 @@ def status_of(
     )
 
 
+def why_of(state: SymbolState) -> Why:
+    """A price that alltick makes, and a tick of gold-api's that was not believed."""
+    tick = Tick(
+        symbol=state.symbol,
+        source="alltick",
+        instrument=Instrument.SPOT,
+        source_time=START,
+        receive_time=START,
+        bid=Decimal("2706.915"),
+        ask=Decimal("2706.945"),
+    )
+    alltick = SourcePart(
+        source="alltick",
+        priority=1,
+        standing=Standing.COUNTS,
+        quality=Quality.LIVE,
+        tick=tick,
+        age_us=1_500_000,
+        lag_us=20_000,
+        stale_after_s=15.0,
+        known_delay_s=0.0,
+        stale_in_s=13.5,
+        returns_in_s=None,
+        ahead_us=0,
+        refused={},
+    )
+    silent = SourcePart(
+        source="gold-api",
+        priority=2,
+        standing=Standing.NO_PRICE,
+        quality=None,
+        tick=None,
+        age_us=None,
+        lag_us=None,
+        stale_after_s=30.0,
+        known_delay_s=0.0,
+        stale_in_s=None,
+        returns_in_s=None,
+        ahead_us=0,
+        refused={"wrong_scale": 1},
+    )
+    bad = msgspec.structs.replace(tick, source="gold-api", bid=None, ask=None, last=Decimal("27.06"))
+    return Why(
+        state=state,
+        policy="priority",
+        made_since=START,
+        session_start=START,
+        session_end=EpochUs(START + 3600 * SECOND_US),
+        next_change=EpochUs(START + 3600 * SECOND_US),
+        previous_close=None,
+        max_jump_pct=0.1,
+        return_after_s=10.0,
+        parts=(alltick, silent),
+        refused=(RefusedTick(tick=bad, reason="wrong_scale"),),
+    )
+
+
 class FakeAggregator(TrioActor):
     """Answers what it was given."""
 
@@ -127,6 +189,8 @@ class FakeAggregator(TrioActor):
                 return tuple(self.states)
             case GetSymbol(symbol=name):
                 return next((state for state in self.states if state.symbol == name), None)
+            case GetWhy(symbol=name):
+                return next((why_of(state) for state in self.states if state.symbol == name), None)
         raise AssertionError(message)
 
 

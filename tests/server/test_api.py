@@ -129,7 +129,66 @@ async def test_a_symbol_without_a_price_is_not_available_yet_and_says_why() -> N
         assert problem(answer) == "XAGUSD has no price yet: no source has delivered a price yet"
 
 
-@pytest.mark.parametrize("route", ["latest", "history"])
+async def test_why_a_price_is_what_it_is_can_be_asked() -> None:
+    async with serving() as served:
+        answer = await served.fetch(f"{API}/prices/why?symbol=XAUUSD")
+        assert (answer.status, answer.headers["cache-control"]) == (200, "no-store")
+        body = answer.json()
+        alltick, gold_api = body.pop("sources")
+        [refused] = body.pop("refused")
+        assert body.pop("price")["close"] == 2706.93
+        assert body == {
+            "symbol": "XAUUSD",
+            "instrument": "spot",
+            "quality": "live",
+            "reason": "no source has delivered a price yet",
+            "since": "2025-10-27T12:00:00Z",
+            "policy": "priority",
+            "source": "alltick",
+            "made_since": "2025-10-27T12:00:00Z",
+            "market": "open",
+            "session": {"start": "2025-10-27T12:00:00Z", "end": "2025-10-27T13:00:00Z"},
+            "next_change": "2025-10-27T13:00:00Z",
+            "previous_close": None,
+            "max_jump_pct": 0.1,
+            "return_after_s": 10.0,
+        }
+        assert alltick == {
+            "source": "alltick",
+            "priority": 1,
+            "standing": "counts",
+            "quality": "live",
+            "tick": {
+                "bid": 2706.915,
+                "ask": 2706.945,
+                "last": None,
+                "timestamp": "2025-10-27T12:00:00Z",
+                "received": "2025-10-27T12:00:00Z",
+            },
+            "age_ms": 1500,
+            "lag_ms": 20,
+            "stale_after_s": 15.0,
+            "known_delay_s": 0.0,
+            "stale_in_ms": 13500,
+            "returns_in_ms": None,
+            "clock_ahead_ms": 0,
+            "refused": {},
+        }
+        assert (gold_api["standing"], gold_api["tick"]) == ("no_price", None)
+        assert (refused["source"], refused["reason"], refused["tick"]["last"]) == (
+            "gold-api",
+            "wrong_scale",
+            27.06,
+        )
+
+
+async def test_why_there_is_no_price_can_be_asked_too() -> None:
+    async with serving() as served:
+        body = (await served.fetch(f"{API}/prices/why?symbol=XAGUSD")).json()
+        assert body["price"] is None
+
+
+@pytest.mark.parametrize("route", ["latest", "history", "why"])
 async def test_an_unknown_symbol_names_those_there_are(route: str) -> None:
     async with serving() as served:
         answer = await served.fetch(f"{API}/prices/{route}?symbol=TULIPS")
@@ -470,6 +529,7 @@ async def test_sources_say_how_they_are_and_symbols_who_carries_them() -> None:
             "decimals": 2,
             "default": True,
             "quality": "live",
+            "market": "open",
             "source": "alltick",
             "reason": "no source has delivered a price yet",
             "since": "2025-10-27T12:00:00Z",
@@ -513,6 +573,7 @@ async def test_ready_says_what_is_fresh_and_what_is_stored() -> None:
             "symbols": {
                 name: {
                     "quality": "live",
+                    "market": "open",
                     "source": "alltick",
                     "reason": "no source has delivered a price yet",
                 }
