@@ -8,9 +8,17 @@ SETUP := $(VENV)/.installed
 CONTRACT := tests/contract/node_modules/.installed
 
 # Debian packages with the servers that the slow tests run against, on ports and with files of their own.
-SERVERS := haproxy nginx libnginx-mod-stream
+SERVERS := haproxy nginx libnginx-mod-stream systemd
 
-.PHONY: help run test test-fast check format servers bench autobahn clean
+# Where `make install` puts things. DESTDIR goes before all of them, for packages. The daemon runs where homes are hidden
+# from it, so its Python must be the system's: 3.11 or newer with venv (Debian: python3-venv).
+PREFIX ?= /usr/local
+SYSCONFDIR ?= /etc
+SYSTEM_PYTHON ?= /usr/bin/python3
+LIBRARY = $(PREFIX)/lib/aurexd
+UNITS = aurexd.service aurexd.socket aurexd-control.socket
+
+.PHONY: help run test test-fast check format servers bench autobahn install uninstall clean
 .DEFAULT_GOAL := help
 
 help:  ## what there is
@@ -64,6 +72,39 @@ bench: $(SETUP)  ## measure against peers, in one run, as ratios
 
 autobahn: $(SETUP)  ## the Autobahn test suite against our WebSocket: up to an hour, needs Python 2.7; docs/autobahn.md
 	$(BIN)/python -m tests.autobahn.run
+
+install:  ## install for systemd, as root: a venv under PREFIX (/usr/local), units, user; honours DESTDIR
+	$(SYSTEM_PYTHON) -m venv --clear $(DESTDIR)$(LIBRARY)
+	$(DESTDIR)$(LIBRARY)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile \
+		--constraint constraints.txt .
+	$(DESTDIR)$(LIBRARY)/bin/python -m compileall -q -s '$(DESTDIR)' $(DESTDIR)$(LIBRARY)/lib || true
+	# A venv knows its own path: it is to be the one that it will have, without DESTDIR.
+	sed -i 's|$(DESTDIR)$(LIBRARY)|$(LIBRARY)|g' $(DESTDIR)$(LIBRARY)/pyvenv.cfg \
+		$$(grep -rlI '$(DESTDIR)$(LIBRARY)' $(DESTDIR)$(LIBRARY)/bin)
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/systemd/system $(DESTDIR)$(PREFIX)/lib/sysusers.d \
+		$(DESTDIR)$(PREFIX)/lib/tmpfiles.d $(DESTDIR)$(SYSCONFDIR)/aurexd/conf.d
+	ln -sf $(LIBRARY)/bin/aurexd $(LIBRARY)/bin/aurexctl $(DESTDIR)$(PREFIX)/bin/
+	for unit in $(UNITS); do \
+		sed 's|/usr/local/lib/aurexd|$(LIBRARY)|g' systemd/$$unit > $(DESTDIR)$(PREFIX)/lib/systemd/system/$$unit && \
+		chmod 644 $(DESTDIR)$(PREFIX)/lib/systemd/system/$$unit || exit 1; \
+	done
+	install -m 644 systemd/sysusers.d/aurexd.conf $(DESTDIR)$(PREFIX)/lib/sysusers.d/
+	install -m 644 systemd/tmpfiles.d/aurexd.conf $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/
+	# The configuration is the operator's: one that is there stays.
+	test -e $(DESTDIR)$(SYSCONFDIR)/aurexd/aurexd.toml \
+		|| install -m 644 conf/aurexd.toml $(DESTDIR)$(SYSCONFDIR)/aurexd/aurexd.toml
+	if [ -z "$(DESTDIR)" ] && [ -d /run/systemd/system ]; then \
+		systemd-sysusers $(PREFIX)/lib/sysusers.d/aurexd.conf && \
+		systemd-tmpfiles --create $(PREFIX)/lib/tmpfiles.d/aurexd.conf && systemctl daemon-reload; \
+	fi
+
+uninstall:  ## remove what install made; configuration, database and user stay
+	if [ -z "$(DESTDIR)" ] && [ -d /run/systemd/system ]; then systemctl disable --now $(UNITS) || true; fi
+	rm -f $(DESTDIR)$(PREFIX)/bin/aurexd $(DESTDIR)$(PREFIX)/bin/aurexctl \
+		$(DESTDIR)$(PREFIX)/lib/sysusers.d/aurexd.conf $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/aurexd.conf \
+		$(foreach unit,$(UNITS),$(DESTDIR)$(PREFIX)/lib/systemd/system/$(unit))
+	rm -rf $(DESTDIR)$(LIBRARY)
+	if [ -z "$(DESTDIR)" ] && [ -d /run/systemd/system ]; then systemctl daemon-reload; fi
 
 clean:  ## remove what the other targets made
 	rm -rf $(VENV) tests/contract/node_modules build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*

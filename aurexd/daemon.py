@@ -9,9 +9,13 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
+import os
 import random
 import signal
+import socket
+import ssl
 from collections import Counter
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +32,8 @@ from aurexd.actors.messages import (
     DrainSessions,
     GetScreening,
     GetSource,
+    GetStore,
+    GetSymbols,
     Recorded,
     SourceScreening,
     SourceState,
@@ -43,11 +49,11 @@ from aurexd.backoff import Backoff
 from aurexd.calendar import CALENDARS
 from aurexd.clock import Clock, SystemClock
 from aurexd.config import Config, load
-from aurexd.config.check import notes
+from aurexd.config.check import is_loopback, notes
 from aurexd.config.keys import authority_of
 from aurexd.consensus import POLICIES
 from aurexd.drain import Drain
-from aurexd.errors import ConfigError, InboxFullError
+from aurexd.errors import ConfigError, InboxFullError, Problem
 from aurexd.log import configure as configure_log
 from aurexd.screening import BANDS_PCT, Screen
 from aurexd.selection import Candidate
@@ -59,13 +65,15 @@ from aurexd.server.events import EventStreamServer
 from aurexd.server.http import HttpServer
 from aurexd.server.interface import Phase
 from aurexd.server.names import Hosts, certificate_names
-from aurexd.server.port import Port, bind
+from aurexd.server.port import Port, adopt, bind
 from aurexd.server.streaming import CLOSE_S, Streaming
 from aurexd.server.tls import server_tls
 from aurexd.server.websocket import WebSocketServer
 from aurexd.settings import Plan, Settings, plan_reload
 from aurexd.sources import provider_class
 from aurexd.sources.base import Provider, SourceSettings, Subscription
+from aurexd.summary import summary
+from aurexd.systemd import Notifier, take_sockets
 
 log = structlog.get_logger(__name__)
 
@@ -76,8 +84,17 @@ jumps back and forth."""
 SESSIONS_CLOSE_S = 8.0
 """How long clients may take to close when the daemon stops: a little more than one closing handshake."""
 
+STOP_SLACK_S = 10.0
+"""What systemd is asked to wait longer than a stop may take: a busy machine."""
+
 STORE_STOP_S = 15.0
 """What the persister and the database each may take to finish: one append at its deadline, and room."""
+
+STATUS_S = 5.0
+"""How often systemd is told how the daemon is."""
+
+PORT_SOCKET = "aurexd.socket"
+"""The unit whose sockets are the port."""
 
 CRASHED = "it crashed; the log says how"
 """What is said of a source that a bug took down: the exception's own text is nobody else's business."""
@@ -90,9 +107,25 @@ class Daemon:
     """One run of aurexd. `run` is the whole life; the rest is there for tests and for the routes."""
 
     def __init__(
-        self, config: Config, *, clock: Clock | None = None, rng: random.Random | None = None
+        self,
+        config: Config,
+        *,
+        clock: Clock | None = None,
+        rng: random.Random | None = None,
+        notifier: Notifier | None = None,
+        listeners: list[socket.socket] | None = None,
     ) -> None:
+        """`listeners`: the port, where it is bound already, whatever `config` says.
+
+        Raises:
+            ConfigError: they can be reached from other machines, and there is no TLS.
+            ListenError: the port cannot be bound, or served on `listeners`.
+
+        """
         self._config = config
+        self.notifier = notifier or Notifier()
+        self.trouble = ""
+        """What a person should know, besides what can be asked; empty: nothing."""
         self._clock = clock or SystemClock()
         self._rng = rng or random.Random()
         self._started_at = trio.current_time()
@@ -110,7 +143,7 @@ class Daemon:
         self._door = Door(self.settings)
         self._hosts = Hosts(self.settings, config.listen.allowed_hosts)
         self._admission = Admission(self.settings, self._credentials, self._door, self._hosts)
-        self.port = self._make_port()
+        self.port = self._make_port(listeners)
 
     @property
     def uptime_s(self) -> float:
@@ -139,13 +172,16 @@ class Daemon:
                 await nursery.start(self.port.serve)
                 self.phase = "serving"
                 log.info("daemon_started", version=__version__, port=self.port.port)
-                task_status.started(self)
-                await self._stop.wait()
-                log.info("daemon_stopping")
-                await self._drain()
+                async with self._attended():
+                    task_status.started(self)
+                    await self._stop.wait()
+                    log.info("daemon_stopping")
+                    await self._drain()
             self.port.stop_accepting()
             self._core.stop()
-            nursery.cancel_scope.deadline = trio.current_time() + self._core.shutdown_s + SESSIONS_CLOSE_S
+            within_s = self._core.shutdown_s + SESSIONS_CLOSE_S
+            self.notifier.stopping("stopping: what was received is being stored", within_s + STOP_SLACK_S)
+            nursery.cancel_scope.deadline = trio.current_time() + within_s
         log.info("daemon_stopped", uptime_s=round(self.uptime_s, 1))
 
     async def reload(self, config: Config) -> Plan:
@@ -188,9 +224,35 @@ class Daemon:
                 with contextlib.suppress(pykka.ActorDeadError):  # the daemon stops
                     await tell_when_room(self._core.address("aggregator"), change)
 
+    @contextlib.asynccontextmanager
+    async def _attended(self) -> AsyncIterator[None]:
+        """Tell systemd that the daemon is ready, and from then on how it is."""
+        async with trio.open_nursery() as nursery:
+            self.notifier.ready(await self.summary())
+            if self.notifier.is_heard:
+                nursery.start_soon(self._keep_status)
+            yield
+            nursery.cancel_scope.cancel()
+
+    async def _keep_status(self) -> None:
+        while self.phase == "serving":
+            await trio.sleep(STATUS_S)
+            self.notifier.status(await self.summary())
+
+    async def summary(self) -> str:
+        """How the daemon is, in one line."""
+        try:
+            states = await ask(self._core.address("aggregator"), GetSymbols(), timeout_s=1.0)
+            store = await ask(self._storage.address("persister"), GetStore(), timeout_s=1.0)
+        except (pykka.ActorDeadError, trio.TooSlowError, InboxFullError):
+            return "the core does not answer; the log says why"
+        return summary(states, store, self._admission.sessions, self._clock.now(), trouble=self.trouble)
+
     async def _drain(self) -> None:
         """Send the clients away one after the other, while prices go on and newcomers are told to come later."""
         drain_s = self.settings.realtime.drain_s
+        clients = self._admission.sessions
+        self.notifier.stopping(f"draining: {clients} clients are sent away", drain_s + STOP_SLACK_S)
         # The last one needs time for its answer.
         within_s = max(0.0, drain_s - CLOSE_S)
         plan = Drain.plan(self._admission.sessions, within_s, trio.current_time())
@@ -352,7 +414,7 @@ class Daemon:
             rng=random.Random(self._rng.getrandbits(64)),
         )
 
-    def _make_port(self) -> Port:
+    def _make_port(self, listeners: list[socket.socket] | None) -> Port:
         config, hub = self._config, self._core.address("hub")
         tls = server_tls(config.tls)
         self._hosts.certified = certificate_names(config.tls)
@@ -374,7 +436,7 @@ class Daemon:
             clock=self._clock,
         )
         return Port(
-            bind(config.listen.address, config.listen.port),
+            bind(config.listen.address, config.listen.port) if listeners is None else _adopt(listeners, tls),
             tls=tls,
             settings=self.settings,
             door=self._door,
@@ -422,6 +484,25 @@ class Daemon:
             return {}  # how the sources are is worth knowing all the more
 
 
+def _adopt(listeners: list[socket.socket], tls: ssl.SSLContext | None) -> list[socket.socket]:
+    """As `adopt`, with the rule that the configuration's own addresses are held to."""
+    adopt(listeners)
+    addresses = [listener.getsockname()[0] for listener in listeners]
+    public = [address for address in addresses if not is_loopback(address)]
+    if public and tls is None:
+        raise ConfigError(
+            [
+                Problem(
+                    "tls",
+                    f"there is none, and the socket from systemd, {public[0]}, can be reached from other machines",
+                    f"give a certificate and a private_key, or set ListenStream=127.0.0.1:8000 in {PORT_SOCKET}",
+                )
+            ]
+        )
+    log.info("sockets_taken_over", addresses=addresses, port=listeners[0].getsockname()[1])
+    return listeners
+
+
 def screened(status: SourceStatus, screening: SourceScreening) -> SourceStatus:
     """What a source says of itself, with what the aggregator thinks of it."""
     skew_us = screening.clock_skew_us
@@ -435,8 +516,16 @@ def screened(status: SourceStatus, screening: SourceScreening) -> SourceStatus:
 
 
 async def run_daemon(config: Config, file: Path) -> None:
-    """Run the daemon until SIGTERM or SIGINT; a second signal ends it at once. SIGHUP has `file` read again."""
-    daemon = Daemon(config)
+    """Run the daemon until SIGTERM or SIGINT; a second signal ends it at once. SIGHUP has `file` read again.
+
+    What systemd passes in the environment is taken from there.
+    """
+    sockets = take_sockets(os.environ)
+    daemon = Daemon(config, notifier=Notifier.of(os.environ), listeners=sockets.pop(PORT_SOCKET, None))
+    for name, unknown in sockets.items():
+        log.warning("socket_unused", name=name, count=len(unknown), known=PORT_SOCKET)
+        for each in unknown:
+            each.close()
     async with trio.open_nursery() as nursery:
         await nursery.start(_stop_on_signal, daemon)
         await nursery.start(_reload_on_signal, daemon, file)
@@ -467,14 +556,19 @@ async def _reload_on_signal(
 
 async def _reload(daemon: Daemon, file: Path) -> None:
     """Read the configuration again and take over what can be; whatever goes wrong, the daemon goes on as it was."""
+    daemon.notifier.reloading()
+    daemon.trouble = ""
     try:
         config = await trio.to_thread.run_sync(load, file, abandon_on_cancel=True)
         await daemon.reload(config)
     except ConfigError as error:
         for problem in error.problems:
             log.error("config_refused", file=error.file, problem=str(problem))
+        daemon.trouble = "the last reload was refused; the log says why"
     except Exception:
         log.exception("reload_crashed", file=str(file))
+        daemon.trouble = "the last reload crashed; the log says how"
     else:
         for note in notes(config):
             log.warning("config_noted", path=note.path, note=note.message, hint=note.suggestion)
+    daemon.notifier.ready(await daemon.summary())

@@ -39,9 +39,10 @@ LAYERS = [
     },
     {"aurexd.protocol", "aurexd.tokens"},
     {"aurexd.update", "aurexd.mailbox", "aurexd.rings", "aurexd.outbox", "aurexd.sources"},
-    {"aurexd.config", "aurexd.log", "aurexd.io_uring"},
+    {"aurexd.config", "aurexd.log", "aurexd.io_uring", "aurexd.systemd"},
     {"aurexd.settings", "aurexd.certificate"},
     {"aurexd.store", "aurexd.backlog", "aurexd.actors"},
+    {"aurexd.summary"},
     {"aurexd.server"},
     {"aurexd.daemon"},
     {"aurexd.cli", "aurexd.cli_token", "aurexd.aurexctl"},
@@ -73,6 +74,7 @@ PURE = [
     "hosts.py",
     "proxy_protocol.py",
     "backlog.py",
+    "summary.py",
 ]
 """Rules: no event loop, no clock, no database, no log."""
 

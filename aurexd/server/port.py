@@ -91,12 +91,8 @@ def _bind_one(
 ) -> socket.socket:
     listener = socket.socket(family, kind, protocol)
     try:
-        listener.setblocking(False)
+        _prepare(listener)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        # Accepted sockets inherit these, which saves system calls for each connection.
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
         if family == socket.AF_INET6:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         host, port, *rest = sockaddr
@@ -108,6 +104,36 @@ def _bind_one(
         listener.close()
         raise
     return listener
+
+
+def adopt(listeners: list[socket.socket]) -> list[socket.socket]:
+    """Listening sockets that were bound by somebody else, with the queue of connections that waits in each.
+
+    Raises:
+        ListenError: one of them is none that the port can be served on; the message says why and what to do.
+
+    """
+    for listener in listeners:
+        if listener.family not in {socket.AF_INET, socket.AF_INET6} or listener.type != socket.SOCK_STREAM:
+            raise ListenError(
+                f"{_passed(listener)} is no TCP socket — write ListenStream=PORT or ADDRESS:PORT"
+            )
+        if not listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            raise ListenError(f"{_passed(listener)} does not listen — leave Accept=yes away")
+        _prepare(listener)
+    return listeners
+
+
+def _passed(listener: socket.socket) -> str:
+    return f"listen: the socket {listener.getsockname()!r} that systemd passed"
+
+
+def _prepare(listener: socket.socket) -> None:
+    listener.setblocking(False)
+    # Accepted sockets inherit these, which saves system calls for each connection.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
 
 
 def _explain(error: OSError, address: str, port: int) -> str:

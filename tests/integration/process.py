@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -24,17 +25,35 @@ START_S = 30.0
 """A shared machine may be slow; a daemon that is not there by then never will be."""
 
 
+PASS_ON = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1", LISTEN_FDNAMES="aurexd.socket")
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+"""What systemd does between fork and exec, and systemd-socket-activate only at the first connection."""
+
+
 class Running:
     """One run of `aurexd run`; ended by `stop` or `kill`, at the latest when the context ends."""
 
-    def __init__(self, folder: Path, text: str, *, environ: dict[str, str] | None = None) -> None:
-        """`text`: the configuration but for `[storage]`, with `port = 0` under `[listen]`."""
+    def __init__(
+        self,
+        folder: Path,
+        text: str,
+        *,
+        environ: dict[str, str] | None = None,
+        listener: socket.socket | None = None,
+    ) -> None:
+        """`text`: the configuration but for `[storage]`, with `port = 0` under `[listen]`. `listener` is passed to the
+        daemon as systemd passes that of `aurexd.socket`."""
         self.folder = folder
         self.database = folder / "aurexd.db"
         self.log_file = folder / "log"
         self._config = folder / "aurexd.toml"
         self.configure(text)
         self._environ = {**os.environ, **(environ or {})}
+        self._listener = listener
         self.process: subprocess.Popen[bytes] | None = None
         self.port = 0
 
@@ -51,8 +70,12 @@ class Running:
         """Start (again), and wait until it serves."""
         seen = len(self.events("daemon_started"))
         command = [sys.executable, "-m", "aurexd", "run", "--config", str(self._config)]
+        passed: tuple[int, ...] = ()
+        if self._listener is not None:
+            passed = (self._listener.fileno(),)
+            command = [sys.executable, "-c", PASS_ON, str(passed[0]), *command]
         with self.log_file.open("ab") as log:
-            self.process = subprocess.Popen(command, stderr=log, env=self._environ)
+            self.process = subprocess.Popen(command, stderr=log, env=self._environ, pass_fds=passed)
         self.wait_for(lambda: len(self.events("daemon_started")) > seen)
         self.port = self.events("daemon_started")[-1]["port"]
 

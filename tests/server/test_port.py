@@ -19,7 +19,7 @@ import trustme
 from aurexd.config.model import Config, Limits
 from aurexd.errors import ListenError
 from aurexd.server.door import Door
-from aurexd.server.port import EXHAUSTED_PAUSE_S, SEND_BUFFER_BYTES, UNSENT_BYTES, Port, bind
+from aurexd.server.port import EXHAUSTED_PAUSE_S, SEND_BUFFER_BYTES, UNSENT_BYTES, Port, adopt, bind
 from aurexd.server.request import HEAD_BYTES, Request
 from aurexd.server.stream import ClientStream
 from aurexd.server.tls import server_tls
@@ -150,6 +150,36 @@ def test_an_address_that_fails_gives_back_those_that_did_not(monkeypatch: pytest
     with pytest.raises(ListenError, match="another process uses it"):
         bind("localhost", 0)
     assert all(listener.fileno() == -1 for listener in bound)
+
+
+# --- sockets that somebody else bound ---
+
+
+def test_a_socket_that_was_passed_is_taken_over_as_it_is_with_its_queue() -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=7) as listener:
+        with socket.create_connection(listener.getsockname()) as waiting:
+            (adopted,) = adopt([listener])
+            assert adopted is listener
+            assert not adopted.getblocking()
+            first, address = adopted.accept()
+            assert address == waiting.getsockname()
+            with first, socket.create_connection(listener.getsockname()):
+                later, _ = adopted.accept()
+                assert later.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+                later.close()
+
+
+def test_a_socket_that_is_no_listening_tcp_socket_is_said_with_what_to_do(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as unix:
+        unix.bind(f"{tmp_path}/port")
+        with pytest.raises(
+            ListenError, match="/port' that systemd passed is no TCP socket — write ListenStream"
+        ):
+            adopt([unix])
+    with socket.socket() as deaf:
+        deaf.bind(("127.0.0.1", 0))
+        with pytest.raises(ListenError, match="does not listen — leave Accept=yes away"):
+            adopt([deaf])
 
 
 async def test_ipv6_loopback_is_served_where_there_is_one() -> None:
