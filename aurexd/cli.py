@@ -7,6 +7,7 @@ internal error, 78 configuration.
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import json
 import os
 import sys
@@ -190,6 +191,8 @@ def _add_config(command: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
+    # Killed by the watchdog (SIGABRT) or by a library's bug, it says where every thread stood.
+    faulthandler.enable()
     file = config_file(options.config)
     config = load(file)
     log.configure(config.log.level, config.log.format, secrets=config.secrets)

@@ -74,6 +74,7 @@ from aurexd.sources import provider_class
 from aurexd.sources.base import Provider, SourceSettings, Subscription
 from aurexd.summary import summary
 from aurexd.systemd import Notifier, take_sockets
+from aurexd.watchdog import Watchdog
 
 log = structlog.get_logger(__name__)
 
@@ -93,10 +94,13 @@ STORE_STOP_S = 15.0
 STATUS_S = 5.0
 """How often systemd is told how the daemon is."""
 
+WATCH_S = 30.0
+"""After half of this without an answer, what is stuck is said, or parked; systemd's own time wins."""
+
 PORT_SOCKET = "aurexd.socket"
 """The unit whose sockets are the port."""
 
-CRASHED = "it crashed; the log says how"
+CRASHED = "it crashed, or hung; the log says how"
 """What is said of a source that a bug took down: the exception's own text is nobody else's business."""
 
 CORE_RESTARTS = Backoff(floor_s=0.0, base_s=0.1, cap_s=1.0)
@@ -226,9 +230,13 @@ class Daemon:
 
     @contextlib.asynccontextmanager
     async def _attended(self) -> AsyncIterator[None]:
-        """Tell systemd that the daemon is ready, and from then on how it is."""
+        """Tell systemd that the daemon is ready, and from then on how it is; watch over it."""
         async with trio.open_nursery() as nursery:
             self.notifier.ready(await self.summary())
+            watchdog = Watchdog(
+                self._core, limit_s=self.notifier.watchdog_s or WATCH_S, alive=self.notifier.alive
+            )
+            nursery.start_soon(watchdog.run)
             if self.notifier.is_heard:
                 nursery.start_soon(self._keep_status)
             yield

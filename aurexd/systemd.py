@@ -30,15 +30,17 @@ class Notifier:
     Each message is one datagram that is never waited for, and may be sent from any thread.
     """
 
-    def __init__(self, address: str = "") -> None:
+    def __init__(self, address: str = "", watchdog_s: float | None = None) -> None:
         """`address`: of $NOTIFY_SOCKET; a path, or `@` and an abstract name. Empty: nobody listens."""
+        self.watchdog_s = watchdog_s
+        """Within how many seconds `alive` is to be said again and again; None: it need not."""
         self._address = "\0" + address[1:] if address.startswith("@") else address
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) if address else None
 
     @classmethod
     def of(cls, environ: MutableMapping[str, str]) -> Notifier:
         """The one that the environment names; taken out of it, so that no child process speaks in our name."""
-        return cls(environ.pop("NOTIFY_SOCKET", ""))
+        return cls(environ.pop("NOTIFY_SOCKET", ""), _watchdog_s(environ))
 
     @property
     def is_heard(self) -> bool:
@@ -85,8 +87,7 @@ def _status(text: str) -> str:
     return "STATUS=" + text.replace("\n", " ")
 
 
-def watchdog_s(environ: Mapping[str, str]) -> float | None:
-    """Within how many seconds systemd wants to hear `Notifier.alive` again and again; None: it does not."""
+def _watchdog_s(environ: Mapping[str, str]) -> float | None:
     with contextlib.suppress(KeyError, ValueError):
         if environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid()):
             return int(environ["WATCHDOG_USEC"]) / 1e6 or None

@@ -42,7 +42,7 @@ LAYERS = [
     {"aurexd.config", "aurexd.log", "aurexd.io_uring", "aurexd.systemd"},
     {"aurexd.settings", "aurexd.certificate"},
     {"aurexd.store", "aurexd.backlog", "aurexd.actors"},
-    {"aurexd.summary"},
+    {"aurexd.summary", "aurexd.watchdog"},
     {"aurexd.server"},
     {"aurexd.daemon"},
     {"aurexd.cli", "aurexd.cli_token", "aurexd.aurexctl"},

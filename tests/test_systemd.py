@@ -13,7 +13,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from aurexd import systemd
-from aurexd.systemd import Notifier, take_sockets, watchdog_s
+from aurexd.systemd import Notifier, take_sockets
 
 
 class Manager:
@@ -106,7 +106,7 @@ def test_a_manager_that_is_gone_or_does_not_read_stops_nobody(tmp_path: Path) ->
 def test_the_watchdog_s_time_counts_for_the_process_it_is_meant_for(
     environ: dict[str, str], expected: float | None
 ) -> None:
-    assert watchdog_s(environ) == expected
+    assert Notifier.of(environ).watchdog_s == expected
 
 
 @pytest.fixture

@@ -112,6 +112,11 @@ class Child:
         return self.state is ChildState.RUNNING and self._stop_by is None
 
     @property
+    def actor(self) -> Actor | None:
+        """Who lives at the address; None: nobody yet, or a supervisor."""
+        return self._actor
+
+    @property
     def stopping(self) -> bool:
         """Was it asked to stop?"""
         return self._stop_by is not None
@@ -146,6 +151,13 @@ class Child:
         log.error("actor_crashed", actor=self.spec.name, exc_info=error)
         self._last_error = describe(error)
 
+    def park(self, reason: str) -> None:
+        """Give it up although it lives: cancel it, without waiting for its end."""
+        self._last_error = reason
+        self.enter(ChildState.PARKED)
+        self.close(f"was given up: {reason}")
+        self._scope.cancel()
+
     def close(self, reason: str) -> None:
         """Nobody lives at its address, nor at those below it, until it is started again."""
         self.address.close(f"{self.spec.name} {reason}")
@@ -179,7 +191,7 @@ class Child:
             with trio.CancelScope() as self._scope:
                 await self._run_incarnation(_Ready(self, task_status))
         except BaseException as error:
-            if self.state is not ChildState.RUNNING or not is_crash(error):
+            if self.state not in {ChildState.RUNNING, ChildState.PARKED} or not is_crash(error):
                 raise
             failure = error
             self.note(error)

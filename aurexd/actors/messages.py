@@ -34,6 +34,10 @@ class Ask(Message, Generic[R_co], frozen=True, kw_only=True, gc=False):
     """A question; its answer has the type parameter's type."""
 
 
+class Ping(Ask[None], frozen=True, kw_only=True, gc=False):
+    """Are you there? Every actor that is a task answers it by itself, in its turn."""
+
+
 # --- source ----------------------------------------------------------------------------------------------------
 
 

@@ -7,6 +7,7 @@ of https://www.erlang.org/doc/system/sup_princ.html; restarts with a delay and `
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 from enum import StrEnum
 from typing import Any, NamedTuple
 
@@ -120,6 +121,19 @@ class Supervisor:
         """How the children are, in the order they start."""
         return [child.status() for child in self._children]
 
+    def actors(self) -> Iterator[tuple[Supervisor, Child]]:
+        """Every actor that is up and meant to stay so, here and below, with its supervisor."""
+        for child in self._children:
+            if child.supervisor is not None:
+                yield from child.supervisor.actors()
+            elif child.settled:
+                yield self, child
+
+    @property
+    def parks(self) -> bool:
+        """Can a child be given up while the others live on?"""
+        return self._on_exhausted is OnExhausted.PARK
+
     @property
     def shutdown_s(self) -> float:
         """How long a stop in order may take."""
@@ -153,6 +167,20 @@ class Supervisor:
             raise SupervisionError(f"{name} cannot be restarted: it is temporary")
         child.crashes.clear()
         self._begin_restart(self._affected_by(child), 0.0)
+
+    def park_child(self, name: str, reason: str) -> None:
+        """Give up on a child that lives and is of no use; as after too many crashes, `restart_child` brings it back.
+
+        Raises:
+            LookupError: there is no such child.
+            SupervisionError: others depend on it.
+
+        """
+        child = self._child(name)
+        if not self.parks:
+            raise SupervisionError(f"{name} cannot be parked: its siblings in {self.name} depend on it")
+        log.error("actor_parked", supervisor=self.name, actor=name, reason=reason)
+        child.park(reason)
 
     def close(self, reason: str) -> None:
         """Close the addresses of a supervisor that will not run again."""
@@ -274,7 +302,7 @@ class Supervisor:
             log.warning("actor_restarting", supervisor=self.name, actor=child.spec.name, delay_s=delay_s)
             self._begin_restart(self._affected_by(child), delay_s)
         elif self._on_exhausted is OnExhausted.PARK:
-            log.error("actor_parked", supervisor=self.name, actor=child.spec.name)
+            log.error("actor_parked", supervisor=self.name, actor=child.spec.name, reason="it kept crashing")
             child.enter(ChildState.PARKED)
             child.close("was given up: it kept crashing")
         else:

@@ -5,6 +5,7 @@ Also the one door to actors of both kinds: who writes or talks to one imports fr
 
 from __future__ import annotations
 
+import traceback
 from types import TracebackType
 from typing import Any, ClassVar
 
@@ -16,6 +17,7 @@ from pykka.messages import _ActorStop
 
 from aurexd.actors.address import Address, AddressedActor, TrioFuture, ask, tell_when_room
 from aurexd.actors.inbox import reply, reply_dead, reply_error
+from aurexd.actors.messages import Ping
 from aurexd.actors.worker import WorkerActor
 
 __all__ = ["Address", "TrioActor", "TrioFuture", "WorkerActor", "ask", "start_actor", "tell_when_room"]
@@ -73,6 +75,10 @@ class TrioActor(AddressedActor):
         """Clean up after a crash, within `CLEANUP_S`."""
         return _nothing()
 
+    def stack(self) -> str:
+        """Where its task stands, the innermost call last. To be asked by another task of its loop."""
+        return "".join(traceback.StackSummary.extract(self._task.iter_await_frames()).format())
+
     async def run(self, *, task_status: trio.TaskStatus[Address[Any]] = trio.TASK_STATUS_IGNORED) -> None:
         """Live, from `on_start` to the end; `started` gives the address when `on_start` has returned.
 
@@ -81,6 +87,7 @@ class TrioActor(AddressedActor):
 
         """
         self._ready = False
+        self._task = trio.lowlevel.current_task()
         self._stopped_by: Envelope[Any] | None = None
         pykka.ActorRegistry.register(self._actor_ref)
         try:
@@ -122,6 +129,8 @@ class TrioActor(AddressedActor):
                     return envelope
                 if envelope.reply_to is None:
                     await on_receive(envelope.message)
+                elif isinstance(envelope.message, Ping):
+                    reply(envelope, None)
                 else:
                     await self._answer(envelope)
                 handled += 1

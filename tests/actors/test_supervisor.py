@@ -936,3 +936,43 @@ async def tell_for_ever(address: pykka.ActorRef[Any]) -> None:
 async def until_taken(address: pykka.ActorRef[Any]) -> None:
     while not address.actor_inbox.empty():
         await trio.sleep(0.001)
+
+
+# --- giving up on one that lives ---
+
+
+async def test_a_living_child_can_be_given_up_where_the_others_do_without_it(
+    seen: list[Any], nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    supervisor = Supervisor(
+        "top",
+        [ChildSpec(name, functools.partial(Player, name, seen)) for name in ("first", "second")],
+        on_exhausted=OnExhausted.PARK,
+    )
+    await nursery.start(supervisor.run)
+    supervisor.address("first").tell(Wait(seconds=100))
+    await wait_all_tasks_blocked()
+    with pytest.raises(LookupError):
+        supervisor.park_child("third", "why")
+    supervisor.park_child("first", "it is stuck")
+    with pytest.raises(pykka.ActorDeadError, match="first was given up: it is stuck"):
+        supervisor.address("first").tell(Say(words="anybody?"))
+    first, second = supervisor.children()
+    assert (first.state, first.last_error, second.state) == (
+        ChildState.PARKED,
+        "it is stuck",
+        ChildState.RUNNING,
+    )
+    assert [child.spec.name for _, child in supervisor.actors()] == ["second"]
+    supervisor.restart_child("first")
+    await wait_all_tasks_blocked()
+    assert await ask(supervisor.address("first"), Say(words="again")) == "again"
+    supervisor.stop()
+
+
+async def test_a_child_that_others_depend_on_is_not_given_up(seen: list[Any], nursery: trio.Nursery) -> None:
+    supervisor = Supervisor("top", [ChildSpec("first", functools.partial(Player, "first", seen))])
+    await nursery.start(supervisor.run)
+    with pytest.raises(SupervisionError, match="its siblings in top depend on it"):
+        supervisor.park_child("first", "why")
+    supervisor.stop()
