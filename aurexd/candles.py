@@ -58,6 +58,11 @@ def _slot(time: EpochUs, seconds: int) -> tuple[EpochUs, EpochUs]:
     return EpochUs(start), EpochUs(start + length)
 
 
+def slot_of(interval: str, time: EpochUs, days: Days) -> tuple[EpochUs, EpochUs]:
+    """The start (inclusive) and the end (exclusive) of the candle that a time belongs to."""
+    return days(time) if interval == DAY else _slot(time, INTERVALS[interval])
+
+
 def all_over_by(interval: str, time: EpochUs) -> EpochUs:
     """When every candle of the interval that begins before `time` has ended for sure."""
     if interval == DAY:

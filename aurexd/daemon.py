@@ -27,6 +27,7 @@ import trio
 from aurexd import __version__, garbage
 from aurexd.actors.aggregator import Aggregator, SymbolRules
 from aurexd.actors.candles import CandleRules, Candles
+from aurexd.actors.filler import HOUR_US, Filler, FillRules
 from aurexd.actors.hub import Hub
 from aurexd.actors.messages import (
     DrainSessions,
@@ -339,6 +340,7 @@ class Daemon:
             lambda: StoreWorker(
                 storage.url,
                 {name: CALENDARS[symbol.calendar].day for name, symbol in self._config.symbols.items()},
+                fill_us=int(storage.fill_gaps_hours * HOUR_US),
             ),
             shutdown_s=STORE_STOP_S,
         )
@@ -390,8 +392,18 @@ class Daemon:
         return Supervisor(
             "sources",
             [
-                ChildSpec(provider.settings.name, functools.partial(self._source, provider))
-                for provider in self._providers
+                *(
+                    ChildSpec(provider.settings.name, functools.partial(self._source, provider))
+                    for provider in self._providers
+                ),
+                ChildSpec(
+                    "candle filler",
+                    lambda: Filler(
+                        self._fill_rules(),
+                        persister=self._storage.address("persister"),
+                        clock=self._clock,
+                    ),
+                ),
             ],
             strategy=Strategy.ONE_FOR_ONE,
             intensity=5,
@@ -400,6 +412,18 @@ class Daemon:
             rng=self._rng,
             on_exhausted=OnExhausted.PARK,
         )
+
+    def _fill_rules(self) -> list[FillRules]:
+        """Of each symbol: the first of its sources that has a history."""
+        config = self._config
+        hours = config.storage.fill_gaps_hours if config.storage.url else 0.0
+        rules: dict[str, FillRules] = {}
+        for provider in sorted(self._providers, key=lambda provider: provider.settings.priority):
+            reach = min(hours, provider.history_hours)
+            for symbol, code in provider.settings.symbols.items() if reach else ():
+                calendar = CALENDARS[config.symbols[symbol].calendar]
+                rules.setdefault(symbol, FillRules(symbol, code, provider, calendar, reach))
+        return list(rules.values())
 
     def _source(self, provider: Provider[Any]) -> Source:
         settings: SourceSettings = provider.settings

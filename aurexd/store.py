@@ -134,6 +134,12 @@ def m006_what_prices_are_made_of(db: sqlite_utils.Database) -> None:
     db.execute("ALTER TABLE ticks ADD COLUMN refused TEXT")  # why it was not believed
 
 
+@schema()
+def m007_filled_candles(db: sqlite_utils.Database) -> None:
+    # Taken from a provider's history. A candle of our own that is written there takes its place.
+    db.execute("ALTER TABLE candles ADD COLUMN filled INTEGER NOT NULL DEFAULT 0")
+
+
 # sqlite-utils' insert_all takes a dict a row and builds a statement per chunk: measured at 24 µs for a tick
 # and its price, against 11 µs for these two.
 _INSERT_TICK = (
@@ -160,12 +166,16 @@ def _insert_candles(count: int) -> str:
     return f"INSERT OR REPLACE INTO candles ({columns}) VALUES {rows}"  # noqa: S608 — nothing of it comes from outside
 
 
+_FILL_CANDLE = (
+    'INSERT OR IGNORE INTO candles (symbol, interval, start, "end", open, high, low, close, open_time, close_time,'
+    " ticks, revision, filled) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1)"
+)
 _INSERT_CANDLE, _INSERT_CANDLES = _insert_candles(1), _insert_candles(CANDLES_AT_ONCE)
 _INSERT_PROGRESS = (
     "INSERT OR REPLACE INTO candle_progress (symbol, newest, received, settled) VALUES (?, ?, ?, ?)"
 )
 _CANDLES = (
-    'SELECT start, "end", open, high, low, close, ticks, revision FROM candles'
+    'SELECT start, "end", open, high, low, close, ticks, revision, filled FROM candles'
     " WHERE symbol = ? AND interval = ? AND start >= ? AND start < ? ORDER BY start DESC LIMIT ?"
 )
 _RECENT_CANDLES = (
@@ -187,11 +197,11 @@ class Store:
     where it meets it, and a killed process or a lost power supply does none.
     """
 
-    def __init__(self, url: str, days: Mapping[str, Days] | None = None) -> None:
+    def __init__(self, url: str, days: Mapping[str, Days] | None = None, *, fill_us: int = 0) -> None:
         """Open or create the database, in a directory that is made if its own parent exists.
 
         `days`: what each symbol's market calls a day; by default UTC's. Prices of these symbols that were stored
-        when there were no candles yet are made candles of now.
+        when there were no candles yet are made candles of now. `fill_us`: for so long candles may still be filled.
 
         Raises:
             StoreError: it cannot be opened, or belongs to a newer aurexd.
@@ -212,6 +222,7 @@ class Store:
                 self._db = sqlite_utils.Database(connection)
                 self._migrate()
                 self._days = days or {}
+                self._fill_us = fill_us
                 self._books: dict[str, Book[float]] = {}
                 self._make_missing_candles()
             except BaseException:
@@ -323,12 +334,24 @@ class Store:
                     ticks=ticks,
                     final=end <= settled,
                     revision=revision,
+                    filled=bool(filled),
                 )
-                for start, end, open_, high, low, close, ticks, revision in reversed(rows[:limit])
+                for start, end, open_, high, low, close, ticks, revision, filled in reversed(rows[:limit])
             ),
             older=len(rows) > limit,
-            closed_before=progress.closed_before if progress else None,
+            closed_before=self._closed_before(progress, now) if progress else None,
         )
+
+    def fill_candles(self, symbol: str, candles: Sequence[Candle[float]]) -> int:
+        """Store candles of a provider's history where there are none; how many that were.
+
+        Raises:
+            StoreError: the database cannot be written.
+
+        """
+        with self._translated(), self._db.atomic():
+            cursor = self._db.conn.executemany(_FILL_CANDLE, [_candle_columns(symbol, c) for c in candles])
+        return max(0, cursor.rowcount)
 
     def books(self) -> dict[str, KeptBook[float]]:
         """What each symbol's book of candles goes on from.
@@ -436,26 +459,17 @@ class Store:
         ).fetchone()
         return row and Progress(newest=row[0], received=row[1], settled=row[2])
 
+    def _closed_before(self, progress: Progress, now: EpochUs) -> EpochUs:
+        return (
+            min(progress.closed_before, EpochUs(now - self._fill_us))
+            if self._fill_us
+            else progress.closed_before
+        )
+
     def _write_candles(self, symbol: str) -> None:
         """What changed in a symbol's book, and how far it has come."""
         book = self._book(symbol)
-        rows = [
-            (
-                symbol,
-                candle.interval,
-                candle.start,
-                candle.end,
-                candle.open,
-                candle.high,
-                candle.low,
-                candle.close,
-                candle.open_time,
-                candle.close_time,
-                candle.ticks,
-                candle.revision,
-            )
-            for candle in book.take_changes()
-        ]
+        rows = [_candle_columns(symbol, candle) for candle in book.take_changes()]
         whole = len(rows) - len(rows) % CANDLES_AT_ONCE
         for start in range(0, whole, CANDLES_AT_ONCE):
             chunk = rows[start : start + CANDLES_AT_ONCE]
@@ -593,6 +607,24 @@ def _price_row(row: tuple[Any, ...]) -> PriceRow:
         change=change,
         confidence=confidence,
         votes=tuple(votes.split()) if votes else (),
+    )
+
+
+def _candle_columns(symbol: str, candle: Candle[float]) -> tuple[Any, ...]:
+    """For a row of the table, in the order of the statements above."""
+    return (
+        symbol,
+        candle.interval,
+        candle.start,
+        candle.end,
+        candle.open,
+        candle.high,
+        candle.low,
+        candle.close,
+        candle.open_time,
+        candle.close_time,
+        candle.ticks,
+        candle.revision,
     )
 
 

@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from aurexd.actors.messages import CandlePage, PriceRow, Recorded
-from aurexd.candles import LATE_S
+from aurexd.candles import INTERVALS, LATE_S, Candle
 from aurexd.errors import StoreError
 from aurexd.market import SECOND_US, EpochUs, Instrument, Price, Quality, Tick
 from aurexd.store import CANDLES_AT_ONCE, DELETE_ROWS, Store, schema
@@ -616,3 +616,65 @@ def test_a_start_loads_nothing_that_only_yfinance_needs() -> None:
     says = "import sys, aurexd.daemon; print(*{'numpy', 'pandas', 'yfinance'} & sys.modules.keys())"
     said = subprocess.run([sys.executable, "-c", says], capture_output=True, text=True, check=True)
     assert said.stdout.split() == []
+
+
+# --- what is filled ---
+
+
+def minute_of(start: int, close: float, interval: str = "1m") -> Candle[float]:
+    length = INTERVALS[interval] * SECOND_US
+    begin = start * 60 * SECOND_US
+    return Candle(
+        interval=interval,
+        start=EpochUs(begin),
+        end=EpochUs(begin + length),
+        open=close,
+        high=close,
+        low=close,
+        close=close,
+        open_time=EpochUs(begin),
+        close_time=EpochUs(begin + length - 1),
+        ticks=0,
+    )
+
+
+def seen_minutes(store: Store, now: int = 10**9) -> list[tuple[int, float, bool]]:
+    page = store.candles("XAUUSD", "1m", EpochUs(0), LAST, 100, EpochUs(now))
+    return [(candle.start // (60 * SECOND_US), candle.close, candle.filled) for candle in page.candles]
+
+
+def test_what_is_filled_is_marked_and_takes_the_place_of_nothing(url: str) -> None:
+    with closing(Store(url)) as store:
+        for start in (0, 4):
+            time = EpochUs(start * 60 * SECOND_US)
+            store.append([Recorded(tick=None, price=price_at("2000.00", source_time=time))])
+        assert store.fill_candles("XAUUSD", [minute_of(n, 1900.5) for n in range(5)]) == 3
+        expected = [
+            (0, 2000.0, False),
+            (1, 1900.5, True),
+            (2, 1900.5, True),
+            (3, 1900.5, True),
+            (4, 2000.0, False),
+        ]
+        assert seen_minutes(store) == expected
+        assert store.fill_candles("XAUUSD", [minute_of(1, 1800.0)]) == 0
+        assert seen_minutes(store) == expected
+
+
+def test_a_price_of_ours_takes_the_place_of_what_was_filled(url: str) -> None:
+    with closing(Store(url)) as store:
+        store.append(
+            [Recorded(tick=None, price=price_at("2000.00", source_time=EpochUs(4 * 60 * SECOND_US)))]
+        )
+        store.fill_candles("XAUUSD", [minute_of(3, 1900.5)])
+        late = price_at("1999.00", source_time=EpochUs(4 * 60 * SECOND_US - 1))
+        store.append([Recorded(tick=None, price=late)])
+        assert seen_minutes(store) == [(3, 1999.0, False), (4, 2000.0, False)]
+
+
+def test_what_may_still_be_filled_is_not_said_to_be_closed(url: str) -> None:
+    hour = 3600 * SECOND_US
+    with closing(Store(url, fill_us=hour)) as store:
+        store.append([Recorded(tick=None, price=price_at(source_time=EpochUs(10 * hour)))])
+        page = store.candles("XAUUSD", "1m", EpochUs(0), LAST, 100, EpochUs(10 * hour))
+        assert page.closed_before == 9 * hour

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 import msgspec
 
-from aurexd.candles import KeptBook, PublishedCandle
+from aurexd.candles import Candle, KeptBook, PublishedCandle
 from aurexd.drain import Drain
 from aurexd.market import EpochUs, Instrument, Price, Quality, Tick
 from aurexd.protocol.alerts import AlertData
@@ -350,6 +350,8 @@ class CandleRow(Message, frozen=True, kw_only=True, gc=False):
     ticks: int
     final: bool
     revision: int
+    filled: bool = False
+    """Of a provider's history: aurexd was not there."""
 
 
 class CandlePage(Message, frozen=True, kw_only=True, gc=False):
@@ -371,6 +373,13 @@ class GetCandles(Ask[CandlePage], frozen=True, kw_only=True, gc=False):
     end: EpochUs
     limit: int
     now: EpochUs
+
+
+class FillCandles(Ask[int], frozen=True, kw_only=True, gc=False):
+    """Store these, of a provider's history, where there are none; the answer is how many that were."""
+
+    symbol: str
+    candles: tuple[Candle[float], ...]
 
 
 class GetBooks(Ask[dict[str, KeptBook[float]]], frozen=True, kw_only=True, gc=False):

@@ -10,7 +10,7 @@ import contextlib
 import random
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import pykka
 import structlog
@@ -19,7 +19,7 @@ from pykka._envelope import Envelope
 
 from aurexd.actors.messages import (
     Ask,
-    CandlePage,
+    FillCandles,
     GetBooks,
     GetCandles,
     GetHistory,
@@ -42,6 +42,8 @@ from aurexd.market import SECOND_US, EpochUs
 from aurexd.store import Store
 
 log = structlog.get_logger(__name__)
+
+R = TypeVar("R")
 
 BATCH = 2000
 """Records of one transaction at most: some twenty milliseconds of the database's thread."""
@@ -77,6 +79,9 @@ RETENTION_PAUSE_S = 0.05
 
 DAY_US = 86_400 * SECOND_US
 
+_WAITING = (GetHistory, GetCandles, FillCandles, GetBooks, GetLastPrices, TakeHandover)
+"""What waits for the disk, and is asked by those who can wait."""
+
 NO_ANSWER = "the database does not answer — check the disk"
 
 
@@ -101,11 +106,12 @@ class DeleteCandles(Ask[int], frozen=True, kw_only=True, gc=False):
 class StoreWorker(WorkerActor):
     """The thread that owns the database. It opens it when it is first needed, and again after a failure."""
 
-    def __init__(self, url: str, days: Mapping[str, Days] | None = None) -> None:
-        """`days`: what each symbol's market calls a day; see `Store`."""
+    def __init__(self, url: str, days: Mapping[str, Days] | None = None, *, fill_us: int = 0) -> None:
+        """`days`: what each symbol's market calls a day; `fill_us`: for how long candles may be filled; see `Store`."""
         super().__init__()
         self._url = url
         self._days = days
+        self._fill_us = fill_us
         self._store: Store | None = None
 
     def on_receive(self, message: object) -> object:
@@ -135,6 +141,8 @@ class StoreWorker(WorkerActor):
                     )
                 case GetBooks():
                     return self._open().books()
+                case FillCandles(symbol=symbol, candles=candles):
+                    return self._open().fill_candles(symbol, candles)
                 case GetLastPrices(symbols=symbols):
                     return self._open().last_prices(symbols)
         except StoreError:
@@ -159,7 +167,7 @@ class StoreWorker(WorkerActor):
 
     def _open(self) -> Store:
         if self._store is None:
-            self._store = Store(self._url, self._days)
+            self._store = Store(self._url, self._days, fill_us=self._fill_us)
         return self._store
 
     def _close(self) -> None:
@@ -231,7 +239,7 @@ class Persister(TrioActor):
                         self._enough.set()
             case GetStore():
                 return self._status()
-            case GetHistory() | GetCandles():
+            case GetHistory() | GetCandles() | FillCandles():
                 return await self._history(message)
             case GetBooks() | GetLastPrices():
                 return await self._up_to_now(message)
@@ -244,7 +252,7 @@ class Persister(TrioActor):
     async def _answer(self, envelope: Envelope[Any]) -> None:
         # These wait for the disk; in a task of their own, nothing behind them does: else a hanging disk
         # would fill the inbox and stop the stream.
-        if isinstance(envelope.message, (GetHistory, GetCandles, GetBooks, GetLastPrices, TakeHandover)):
+        if isinstance(envelope.message, _WAITING):
             self.nursery.start_soon(super()._answer, envelope)
         else:
             await super()._answer(envelope)
@@ -347,7 +355,7 @@ class Persister(TrioActor):
 
     # --- the rest ---
 
-    async def _history(self, question: GetHistory | GetCandles) -> tuple[PriceRow, ...] | CandlePage:
+    async def _history(self, question: Ask[R]) -> R:
         """One question at a time, so that an append waits behind one at most."""
         if self._worker is None:
             raise StoreError("storing is switched off — set storage.url", permanent=True)
@@ -358,7 +366,7 @@ class Persister(TrioActor):
                     with contextlib.suppress(Exception):
                         await self._unanswered
                 self._unanswered = self._worker.ask(question, block=False)
-                answer: tuple[PriceRow, ...] | CandlePage = await self._unanswered
+                answer: R = await self._unanswered
                 self._unanswered = None
                 return answer
         raise StoreError(f"{NO_ANSWER}, and ask again later")

@@ -387,6 +387,14 @@ class Storage(Section):
     candle_days_1d: float = Field(
         default=0, ge=0, le=36_500, description="The same for candles of a day. 0 keeps them for ever."
     )
+    fill_gaps_hours: float = Field(
+        default=12,
+        ge=0,
+        le=168,
+        description="How far back candles that are missing, because the daemon was down or cut off, are taken from a "
+        "source's own history of minutes; they are marked as filled. kraken has one of 12 hours, yfinance of a week. 0 "
+        "switches it off.",
+    )
     backlog_ticks: int = Field(
         default=100_000,
         ge=1,

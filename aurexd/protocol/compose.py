@@ -97,7 +97,7 @@ def candle(changed: PublishedCandle, now: EpochUs, update_count: int) -> Candle:
             instrument=changed.instrument,
             final=changed.final,
             revision=changed.revision,
-            filled=False,  # until a provider's history is asked for what was missed
+            filled=False,  # what is filled is only in the history
         ),
         timestamp=format_time(now),
         update_count=update_count,

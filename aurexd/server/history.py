@@ -150,13 +150,13 @@ def _json_row(decimals: int) -> str:
         "ticks": "%d",
         "final": "%s",
         "revision": "%d",
-        "filled": "false",  # until a provider's history is asked for what was missed
+        "filled": "%s",
     }
     return "{" + ",".join(f'"{name}":{form}' for name, form in fields.items()) + "}"
 
 
 def _csv_row(decimals: int) -> str:
-    return ",".join(["%s", "%s", *[f"%.{decimals}f"] * 4, "%d", "%s", "%d", "false"])
+    return ",".join(["%s", "%s", *[f"%.{decimals}f"] * 4, "%d", "%s", "%d", "%s"])
 
 
 def _rows(candles: Sequence[CandleRow], form: str) -> list[str]:
@@ -172,6 +172,7 @@ def _rows(candles: Sequence[CandleRow], form: str) -> list[str]:
             candle.ticks,
             "true" if candle.final else "false",
             candle.revision,
+            "true" if candle.filled else "false",
         )
         for candle in candles
     ]

@@ -118,6 +118,16 @@ class Feed(Protocol):
         """
 
 
+class Bar(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A minute of a provider's history, as it says."""
+
+    start: EpochUs
+    open: Decimal
+    high: Decimal
+    low: Decimal
+    close: Decimal
+
+
 S = TypeVar("S", bound=SourceSettings)
 
 
@@ -151,6 +161,21 @@ class Provider(abc.ABC, Generic[S]):
         """What the provider's `code` really is; None when it cannot be told and the configuration is believed."""
         del code
         return None
+
+    @property
+    def history_hours(self) -> float:
+        """How far back its history of minutes reaches; 0: it has none."""
+        return 0.0
+
+    async def history(self, code: str, start: EpochUs, end: EpochUs, clock: Clock) -> list[Bar]:
+        """The minutes of `code` in which there were prices, from `start` to `end`, in any order. Others may be among
+        them: whoever asks takes what was asked for.
+
+        Raises:
+            FeedError: as in `run`.
+
+        """
+        raise NotImplementedError(f"{self.settings.type} has no history")
 
     @abc.abstractmethod
     async def run(self, feed: Feed) -> None:

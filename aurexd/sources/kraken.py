@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from decimal import Decimal
 from typing import NoReturn
+from urllib.parse import urlencode
 
 import msgspec
 import pydantic
 import trio
 
 from aurexd.backoff import Backoff
+from aurexd.clock import Clock
 from aurexd.errors import FeedError
-from aurexd.market import EpochUs, Instrument, parse_time
-from aurexd.sources.base import Feed, Provider, SourceSettings, Traits
-from aurexd.sources.plausible import of_this_century, usable
+from aurexd.market import SECOND_US, EpochUs, Instrument, parse_time
+from aurexd.sources.base import Bar, Feed, Provider, SourceSettings, Traits
+from aurexd.sources.plausible import excerpt, of_this_century, usable
+from aurexd.sources.polling import fetch, http_client
 from aurexd.sources.websocket import (
     RATE_LIMITED_RETRY_S,
     Connection,
@@ -26,10 +29,23 @@ HALTED = frozenset({"maintenance", "cancel_only"})
 """The exchange's states in which nobody can trade, so that its quotes are no market."""
 
 
+URL = "wss://ws.kraken.com/v2"
+HISTORY_URL = "https://api.kraken.com/0/public/OHLC"
+HISTORY_HOURS = 12.0
+"""It gives the newest 720 minutes, whatever is asked for."""
+MAX_HISTORY_BYTES = 1_048_576  # 720 minutes are some 70 KB
+
+
 class KrakenSettings(SourceSettings):
     """One `[[sources]]` table of type kraken."""
 
-    url: WebSocketUrl = pydantic.Field(default="wss://ws.kraken.com/v2", description="Where to connect.")
+    url: WebSocketUrl = pydantic.Field(default=URL, description="Where to connect.")
+    history_url: str | None = pydantic.Field(
+        default=None,
+        pattern=r"^(https?://.*)?$",
+        description="Where the minutes of the last hours are to be had, for gaps after downtime: its OHLC resource. "
+        'Default: Kraken\'s own, if `url` is. "" switches it off.',
+    )
 
 
 # --- the wire format ---
@@ -121,6 +137,47 @@ def parse(raw: str | bytes) -> Tickers | Status | Answer | Idle:
     return Idle()
 
 
+class _History(msgspec.Struct, frozen=True):
+    error: list[str]
+    result: dict[str, msgspec.Raw] = {}
+
+
+_Row = tuple[int, str, str, str, str, str, str, int]
+"""Time in seconds, open, high, low, close, vwap, volume, trades."""
+
+_histories = msgspec.json.Decoder(_History)
+_rows = msgspec.json.Decoder(list[_Row])
+
+
+def read_history(body: bytes) -> list[Bar]:
+    """The minutes in an answer of the OHLC resource; those without a trade repeat the last price, and are left out.
+
+    Raises:
+        ValueError: it is no such answer, or an error; says why.
+
+    """
+    answer = _histories.decode(body)
+    if answer.error:
+        raise ValueError("; ".join(answer.error))
+    bars = []
+    for name, rows in answer.result.items():
+        if name == "last":
+            continue
+        for time, *prices, _vwap, _volume, trades in _rows.decode(rows):
+            if trades:
+                open_, high, low, close = map(_decimal, prices)
+                start = of_this_century(time * SECOND_US)
+                bars.append(Bar(start=start, open=open_, high=high, low=low, close=close))
+    return bars
+
+
+def _decimal(text: object) -> Decimal:
+    try:
+        return Decimal(str(text))
+    except ArithmeticError as error:
+        raise ValueError(f"{text!r} is no price") from error
+
+
 def refusal(answer: Answer) -> FeedError:
     """The error that a refused subscription amounts to."""
     error = answer.error or ""
@@ -153,6 +210,37 @@ class Kraken(Provider[KrakenSettings]):
     def instrument_of(code: str) -> Instrument | None:
         """Pairs with a gold token on the left are tokens; Kraken has other kinds too."""
         return Instrument.TOKEN if code.startswith(GOLD_TOKENS) else None
+
+    @property
+    def history_hours(self) -> float:
+        """See `Provider.history_hours`."""
+        return HISTORY_HOURS if self._history_url else 0.0
+
+    @property
+    def _history_url(self) -> str:
+        # Who stands in for one of its addresses does not want the other to be called.
+        given = self.settings.history_url
+        return (HISTORY_URL if self.settings.url == URL else "") if given is None else given
+
+    async def history(self, code: str, start: EpochUs, end: EpochUs, clock: Clock) -> list[Bar]:
+        """See `Provider.history`."""
+        del end  # there is no such parameter
+        query = urlencode({"pair": code, "interval": 1, "since": start // SECOND_US - 60})
+        async with http_client(self.title, None) as client:
+            _, body = await fetch(
+                client,
+                f"{self._history_url}?{query}",
+                title=self.title,
+                code=code,
+                clock=clock,
+                max_bytes=MAX_HISTORY_BYTES,
+            )
+        try:
+            return read_history(body)
+        except ValueError as error:
+            raise FeedError(
+                f"{self.title} answered for the history of {code!r} what is none ({error}): {excerpt(body)}"
+            ) from error
 
     async def run(self, feed: Feed) -> None:
         """Subscribe to every change of the best bid or ask, and listen."""

@@ -152,30 +152,12 @@ class HttpPolling(Polling[H], Generic[H]):
 
     @contextlib.asynccontextmanager
     async def asking(self, feed: Feed) -> AsyncIterator[Asking]:
-        """One kept-alive connection; the environment's proxies and .netrc are not read."""
-        try:
-            client = httpx.AsyncClient(
-                verify=client_tls(),
-                trust_env=False,
-                proxy=self.settings.proxy,
-                timeout=httpx.Timeout(ANSWER_TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
-                limits=httpx.Limits(max_connections=1, keepalive_expiry=None),
-                # Answers are small, and what is not compressed cannot grow when unpacked.
-                headers={
-                    "User-Agent": f"aurexd/{aurexd.__version__}",
-                    "Accept": "application/json",
-                    "Accept-Encoding": "identity",
-                },
-            )
-        except httpx.InvalidURL:  # it may hold a password, so it is not quoted
-            raise FeedError(
-                f"{self.title}: this source's `proxy` cannot be used: write it as http://host:port",
-                fatal=True,
-            ) from None
-        async with client:
+        """One kept-alive connection."""
+        async with http_client(self.title, self.settings.proxy) as client:
 
             async def ask(code: str) -> Answer:
-                headers, body = await self._get(client, code, feed.clock)
+                url = self.settings.url.rstrip("/") + "/" + percent_encoded(code)
+                headers, body = await fetch(client, url, title=self.title, code=code, clock=feed.clock)
                 try:
                     quote = self.read(body, code)
                 except ValueError as error:
@@ -190,71 +172,114 @@ class HttpPolling(Polling[H], Generic[H]):
 
             yield ask
 
-    async def _get(self, client: httpx.AsyncClient, code: str, clock: Clock) -> tuple[httpx.Headers, bytes]:
-        url = self.settings.url.rstrip("/") + "/" + percent_encoded(code)
-        try:
-            with trio.fail_after(ANSWER_TIMEOUT_S):
-                async with client.stream("GET", url) as response:
-                    self._check_status(response, code, clock)
-                    return response.headers, await self._read_bounded(response)
-        except (trio.TooSlowError, httpx.ReadTimeout):
-            raise FeedError(
-                f"{self.title} did not answer completely within {ANSWER_TIMEOUT_S:g} s; we ask again"
-            ) from None
-        except httpx.ConnectTimeout:
-            raise FeedError(
-                f"{self.title} could not be reached within {CONNECT_TIMEOUT_S:g} s: "
-                "check the network and this source's `url`"
-            ) from None
-        except (httpx.ConnectError, httpx.ProxyError) as error:
-            raise FeedError(
-                f"{self.title} cannot be reached ({cause(error)}): check the network and this source's `url`"
-            ) from error
-        except httpx.RequestError as error:
-            raise FeedError(f"{self.title}: the connection broke ({cause(error)}); we ask again") from error
-        except httpx.InvalidURL as error:
-            raise FeedError(
-                f"{self.title}: this source's `url` cannot be used ({error}): correct it", fatal=True
-            ) from error
 
-    async def _read_bounded(self, response: httpx.Response) -> bytes:
-        body = bytearray()
-        # Leaving httpx's generators by an exception of ours would leave them open; a cancellation ends them.
-        with trio.CancelScope() as reading:
-            async for chunk in response.aiter_raw():
-                body += chunk
-                if len(body) > MAX_ANSWER_BYTES:
-                    reading.cancel()
-        if len(body) > MAX_ANSWER_BYTES:
-            raise FeedError(
-                f"{self.title} sends more than {MAX_ANSWER_BYTES} bytes, which is no quote: "
-                "check this source's `url`"
-            )
-        return bytes(body)
+def http_client(title: str, proxy: str | None) -> httpx.AsyncClient:
+    """One kept-alive connection; the environment's proxies and .netrc are not read.
 
-    def _check_status(self, response: httpx.Response, code: str, clock: Clock) -> None:
-        # None of these is fatal: a block is lifted, a 404 can be a passing fault of what stands in front.
-        # Where only a person can help, we ask again rarely and say so.
-        wait_s = REFUSED_RETRY_S
-        match response.status_code:
-            case 200:
-                return
-            case 401 | 403:
-                advice = "it refuses us: see its terms, and whether this machine's address is blocked"
-            case 404:
-                advice = "it does not know that: check this source's `symbols` and `url`"
-            case 429:
-                advice = "we ask too often for it: if that persists, raise update_interval_s"
-                wait_s = RATE_LIMITED_RETRY_S
-            case status if status >= 500 or status == 408:
-                advice = "it is in trouble; we ask again"
-                wait_s = 0.0
-            case _:
-                advice = "that is no answer we know: check this source's `symbols` and `url`"
-        raise FeedError(
-            f"{self.title} answered HTTP {response.status_code} for {code!r}: {advice}",
-            retry_after_s=retry_after_s(response.headers.get("Retry-After", ""), clock.now()) or wait_s,
+    Raises:
+        FeedError: the proxy cannot be used.
+
+    """
+    try:
+        return httpx.AsyncClient(
+            verify=client_tls(),
+            trust_env=False,
+            proxy=proxy,
+            timeout=httpx.Timeout(ANSWER_TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
+            limits=httpx.Limits(max_connections=1, keepalive_expiry=None),
+            # Answers are small, and what is not compressed cannot grow when unpacked.
+            headers={
+                "User-Agent": f"aurexd/{aurexd.__version__}",
+                "Accept": "application/json",
+                "Accept-Encoding": "identity",
+            },
         )
+    except httpx.InvalidURL:  # it may hold a password, so it is not quoted
+        raise FeedError(
+            f"{title}: this source's `proxy` cannot be used: write it as http://host:port",
+            fatal=True,
+        ) from None
+
+
+async def fetch(
+    client: httpx.AsyncClient,
+    url: str,
+    *,
+    title: str,
+    code: str,
+    clock: Clock,
+    max_bytes: int = MAX_ANSWER_BYTES,
+) -> tuple[httpx.Headers, bytes]:
+    """GET `url`, which is about the provider's `code`: the answer's headers and its body.
+
+    Raises:
+        FeedError: it is not to be had; says why, and when to ask again.
+
+    """
+    try:
+        with trio.fail_after(ANSWER_TIMEOUT_S):
+            async with client.stream("GET", url) as response:
+                _check_status(response, title, code, clock)
+                return response.headers, await _read_bounded(response, title, max_bytes)
+    except (trio.TooSlowError, httpx.ReadTimeout):
+        raise FeedError(
+            f"{title} did not answer completely within {ANSWER_TIMEOUT_S:g} s; we ask again"
+        ) from None
+    except httpx.ConnectTimeout:
+        raise FeedError(
+            f"{title} could not be reached within {CONNECT_TIMEOUT_S:g} s: "
+            "check the network and this source's `url`"
+        ) from None
+    except (httpx.ConnectError, httpx.ProxyError) as error:
+        raise FeedError(
+            f"{title} cannot be reached ({cause(error)}): check the network and this source's `url`"
+        ) from error
+    except httpx.RequestError as error:
+        raise FeedError(f"{title}: the connection broke ({cause(error)}); we ask again") from error
+    except httpx.InvalidURL as error:
+        raise FeedError(
+            f"{title}: this source's `url` cannot be used ({error}): correct it", fatal=True
+        ) from error
+
+
+async def _read_bounded(response: httpx.Response, title: str, max_bytes: int) -> bytes:
+    body = bytearray()
+    # Leaving httpx's generators by an exception of ours would leave them open; a cancellation ends them.
+    with trio.CancelScope() as reading:
+        async for chunk in response.aiter_raw():
+            body += chunk
+            if len(body) > max_bytes:
+                reading.cancel()
+    if len(body) > max_bytes:
+        raise FeedError(
+            f"{title} sends more than {max_bytes} bytes, which is no quote: check this source's `url`"
+        )
+    return bytes(body)
+
+
+def _check_status(response: httpx.Response, title: str, code: str, clock: Clock) -> None:
+    # None of these is fatal: a block is lifted, a 404 can be a passing fault of what stands in front.
+    # Where only a person can help, we ask again rarely and say so.
+    wait_s = REFUSED_RETRY_S
+    match response.status_code:
+        case 200:
+            return
+        case 401 | 403:
+            advice = "it refuses us: see its terms, and whether this machine's address is blocked"
+        case 404:
+            advice = "it does not know that: check this source's `symbols` and `url`"
+        case 429:
+            advice = "we ask too often for it: if that persists, raise update_interval_s"
+            wait_s = RATE_LIMITED_RETRY_S
+        case status if status >= 500 or status == 408:
+            advice = "it is in trouble; we ask again"
+            wait_s = 0.0
+        case _:
+            advice = "that is no answer we know: check this source's `symbols` and `url`"
+    raise FeedError(
+        f"{title} answered HTTP {response.status_code} for {code!r}: {advice}",
+        retry_after_s=retry_after_s(response.headers.get("Retry-After", ""), clock.now()) or wait_s,
+    )
 
 
 def max_age_s(cache_control: str) -> float:

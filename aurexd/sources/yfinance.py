@@ -20,7 +20,7 @@ from collections.abc import AsyncIterator, Callable
 from decimal import Decimal
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import pydantic
@@ -28,9 +28,10 @@ import pykka
 import trio
 
 from aurexd.backoff import Backoff
+from aurexd.clock import Clock
 from aurexd.errors import FeedError
 from aurexd.market import SECOND_US, EpochUs, Instrument
-from aurexd.sources.base import Feed, Traits
+from aurexd.sources.base import Bar, Feed, Traits
 from aurexd.sources.plausible import usable
 from aurexd.sources.polling import Answer, Asking, Polling, PollingSettings, Quote
 
@@ -41,6 +42,7 @@ and the chart (10 s each)."""
 RATE_LIMITED_RETRY_S = 60.0  # doubles with each refusal in a row: the library asks three times per refusal
 RATE_LIMITED_RETRY_CAP_S = 900.0
 MAX_STUCK_THREADS = 3  # abandoned in calls that never returned; more would only pile up
+HISTORY_HOURS = 168.0  # Yahoo gives minutes of a week at a time
 DEFAULT_DECIMALS = 2  # where Yahoo gives no priceHint
 
 
@@ -88,18 +90,11 @@ class YFinance(Polling[YFinanceSettings]):
     @contextlib.asynccontextmanager
     async def asking(self, feed: Feed) -> AsyncIterator[Asking]:
         """One thread while the polls succeed; the next connection gets a fresh one with fresh Tickers."""
-        self._threads = [thread for thread in self._threads if thread.is_alive()]
-        if len(self._threads) >= MAX_STUCK_THREADS:
-            raise FeedError(
-                f"{self.title}: {len(self._threads)} calls have not returned; we make no more until one does",
-                retry_after_s=RATE_LIMITED_RETRY_S,
-            )
-        thread = YahooThread.start(self.settings)
-        self._threads.append(thread)
+        thread = self._start_thread()
 
         async def ask(code: str) -> Answer:
             try:
-                quote = await _call(thread, code)
+                quote = await _call(thread, functools.partial(Poll, code), code)
             except RateLimitedError as error:
                 wait_s = RATE_LIMITED_RETRY_S * 2.0 ** min(self._rate_limits_in_a_row, 10)
                 error.retry_after_s = min(wait_s, RATE_LIMITED_RETRY_CAP_S)
@@ -117,6 +112,31 @@ class YFinance(Polling[YFinanceSettings]):
             # It ends when its call returns. Stuck in one, it is left behind: nothing can end a thread.
             thread.stop(block=False)
 
+    @property
+    def history_hours(self) -> float:
+        """See `Provider.history_hours`."""
+        return HISTORY_HOURS
+
+    async def history(self, code: str, start: EpochUs, end: EpochUs, clock: Clock) -> list[Bar]:
+        """See `Provider.history`."""
+        del clock
+        thread = self._start_thread()
+        try:
+            return await _call(thread, functools.partial(Minutes, code, start, end), code)
+        finally:
+            thread.stop(block=False)
+
+    def _start_thread(self) -> pykka.ActorRef[YahooThread]:
+        self._threads = [thread for thread in self._threads if thread.is_alive()]
+        if len(self._threads) >= MAX_STUCK_THREADS:
+            raise FeedError(
+                f"{self.title}: {len(self._threads)} calls have not returned; we make no more until one does",
+                retry_after_s=RATE_LIMITED_RETRY_S,
+            )
+        thread = YahooThread.start(self.settings)
+        self._threads.append(thread)
+        return thread
+
 
 class RateLimitedError(FeedError):
     """Yahoo said 429."""
@@ -133,32 +153,47 @@ class Poll(msgspec.Struct, frozen=True):
     reply: Callable[[Quote | FeedError], None]
 
 
-async def _call(thread: pykka.ActorRef[YahooThread], code: str) -> Quote:
-    """The thread's answer, awaited on the loop."""
+class Minutes(msgspec.Struct, frozen=True):
+    """Ask Yahoo for the minutes of `code` from `start` to `end`; `reply` as in `Poll`."""
+
+    code: str
+    start: EpochUs
+    end: EpochUs
+    reply: Callable[[list[Bar] | FeedError], None]
+
+
+R = TypeVar("R")
+
+
+async def _call(
+    thread: pykka.ActorRef[YahooThread], ask: Callable[[Callable[[R | FeedError], None]], Any], code: str
+) -> R:
+    """The thread's answer, awaited on the loop; `ask` makes the message from where the reply is to go."""
     answered = trio.Event()
-    answers: list[Quote | FeedError] = []
+    answers: list[R | FeedError] = []
     token = trio.lowlevel.current_trio_token()
 
-    def deliver(answer: Quote | FeedError) -> None:
+    def deliver(answer: R | FeedError) -> None:
         answers.append(answer)
         answered.set()
 
-    def reply(answer: Quote | FeedError) -> None:
+    def reply(answer: R | FeedError) -> None:
         with contextlib.suppress(
             trio.RunFinishedError
         ):  # an abandoned call may return after the daemon's end
             token.run_sync_soon(deliver, answer)
 
-    thread.tell(Poll(code, reply))
+    thread.tell(ask(reply))
     with trio.move_on_after(CALL_TIMEOUT_S):
         await answered.wait()
     if not answers:
         raise FeedError(
             f"Yahoo (yfinance): no answer for {code!r} within {CALL_TIMEOUT_S:g} s; the call is abandoned"
         )
-    if isinstance(answers[0], FeedError):
-        raise answers[0]
-    return answers[0]
+    answer = answers[0]
+    if isinstance(answer, FeedError):
+        raise answer
+    return answer
 
 
 class YahooThread(pykka.ThreadingActor):
@@ -174,10 +209,16 @@ class YahooThread(pykka.ThreadingActor):
         self._settings = settings
         self._tickers: dict[str, Any] = {}
 
-    def on_receive(self, message: Poll) -> None:
-        """Answer with a quote or a FeedError, whatever the library raises."""
+    def on_receive(self, message: Poll | Minutes) -> None:
+        """Answer with what was asked for or a FeedError, whatever the library raises."""
+        answer: Any
         try:
-            answer: Quote | FeedError = self._poll(message.code)
+            if isinstance(message, Poll):
+                answer = self._ask(message.code, _poll)
+            else:
+                answer = self._ask(
+                    message.code, functools.partial(_minutes, start=message.start, end=message.end)
+                )
         except FeedError as error:
             answer = error
         except ImportError as error:
@@ -195,7 +236,7 @@ class YahooThread(pykka.ThreadingActor):
             )
         message.reply(answer)
 
-    def _poll(self, code: str) -> Quote:
+    def _ask(self, code: str, question: Callable[[Any, str], R]) -> R:
         library = _library(self._settings)
         try:
             ticker = self._tickers.get(code)
@@ -204,16 +245,7 @@ class YahooThread(pykka.ThreadingActor):
                 library.data.YfData.cache_get.cache_clear()
                 session = _session(self._settings.ca_file) if self._settings.ca_file else None
                 ticker = self._tickers[code] = library.Ticker(code, session=session)
-            # One request; the price comes with it. Reading `tradingPeriods` of the metadata, or all of it,
-            # would make another.
-            ticker.history(period="1d", interval="1d", timeout=CHART_TIMEOUT_S)
-            metadata = ticker.history_metadata
-            return _quote(
-                code,
-                metadata.get("regularMarketPrice"),
-                metadata.get("regularMarketTime"),
-                metadata.get("priceHint"),
-            )
+            return question(ticker, code)
         except library.exceptions.YFRateLimitError as error:
             raise RateLimitedError(
                 "Yahoo (yfinance) says we ask too often: if that persists, raise update_interval_s"
@@ -225,6 +257,57 @@ class YahooThread(pykka.ThreadingActor):
             ) from error
         except library.exceptions.YFDataException as error:
             raise FeedError(f"Yahoo (yfinance) is down: {error}") from error
+
+
+def _poll(ticker: Any, code: str) -> Quote:
+    # One request; the price comes with it. Reading `tradingPeriods` of the metadata, or all of it, would make
+    # another.
+    ticker.history(period="1d", interval="1d", timeout=CHART_TIMEOUT_S)
+    metadata = ticker.history_metadata
+    return _quote(
+        code,
+        metadata.get("regularMarketPrice"),
+        metadata.get("regularMarketTime"),
+        metadata.get("priceHint"),
+    )
+
+
+def _minutes(ticker: Any, code: str, *, start: EpochUs, end: EpochUs) -> list[Bar]:
+    # With prepost the library leaves the rows as they are; without, it wants `tradingPeriods`.
+    frame = ticker.history(
+        start=start // SECOND_US,
+        end=-(-end // SECOND_US),
+        interval="1m",
+        prepost=True,
+        actions=False,
+        auto_adjust=False,
+        timeout=CHART_TIMEOUT_S,
+    )
+    step = _step(ticker.history_metadata.get("priceHint"))
+    bars = []
+    for time, *prices in frame[["Open", "High", "Low", "Close"]].itertuples():
+        if any(math.isnan(price) for price in prices):
+            continue  # nobody traded
+        found = [usable(Decimal(str(price))) for price in prices]
+        if None in found:
+            raise GarbageError(f"Yahoo (yfinance) answered for {code!r} a minute of {prices!r}")
+        open_, high, low, close = (price.quantize(step) for price in found if price is not None)
+        bars.append(
+            Bar(
+                start=EpochUs(round(time.timestamp()) * SECOND_US),
+                open=open_,
+                high=high,
+                low=low,
+                close=close,
+            )
+        )
+    return bars
+
+
+def _step(price_hint: Any) -> Decimal:
+    """Yahoo's own precision: its floats carry the noise of a float32 (4448.39990234375)."""
+    decimals = price_hint if isinstance(price_hint, int) and 0 <= price_hint <= 8 else DEFAULT_DECIMALS
+    return Decimal(1).scaleb(-decimals)
 
 
 def _unreachable(code: str, error: OSError) -> FeedError:
@@ -242,19 +325,15 @@ def _unreachable(code: str, error: OSError) -> FeedError:
 
 
 def _quote(code: str, price: Any, time: Any, price_hint: Any) -> Quote:
-    """The quote from the library's values: a float, a pandas Timestamp, and Yahoo's number of decimals.
-
-    The float carries the noise of a float32 (4448.39990234375), so it is rounded to Yahoo's own precision.
-    """
+    """The quote from the library's values: a float, a pandas Timestamp, and Yahoo's number of decimals."""
     if price is None or time is None:
         raise GarbageError(f"Yahoo (yfinance) answered without a price for {code!r}")
-    decimals = price_hint if isinstance(price_hint, int) and 0 <= price_hint <= 8 else DEFAULT_DECIMALS
     last = Decimal(str(price))
     if usable(last) is None:
         raise GarbageError(f"Yahoo (yfinance) answered for {code!r} a price of {price!r}")
     return Quote(
         source_time=EpochUs(round(time.timestamp() * SECOND_US)),
-        last=last.quantize(Decimal(1).scaleb(-decimals)),
+        last=last.quantize(_step(price_hint)),
     )
 
 

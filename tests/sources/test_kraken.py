@@ -16,7 +16,8 @@ from trio.testing import MockClock
 
 from aurexd.clock import LoopClock
 from aurexd.errors import FeedError
-from aurexd.market import EpochUs, Instrument, format_time, parse_time
+from aurexd.market import SECOND_US, EpochUs, Instrument, format_time, parse_time
+from aurexd.sources.base import Bar
 from aurexd.sources.kraken import (
     Answer,
     Idle,
@@ -30,7 +31,9 @@ from aurexd.sources.kraken import (
 )
 from aurexd.sources.websocket import ANSWER_TIMEOUT_S, MAX_GARBAGE_IN_A_ROW
 from tests.fakes import FakeFeed
-from tests.standins.kraken import KrakenStandIn
+from tests.standins.http import Answer as HttpAnswer
+from tests.standins.http import Fault, Request, serve_http
+from tests.standins.kraken import KrakenStandIn, ohlc, ohlc_error
 from tests.standins.websocket import Refusal, run_provider
 
 NOW = EpochUs(1795410000_123_456)
@@ -336,3 +339,83 @@ async def test_it_works_over_tls(loopback_clock: MockClock, server_tls: ssl.SSLC
         await standin.push("4380.1", "4381.2")
         async with run_provider(kraken(standin.url), feed):
             await feed.wait_for_ticks(1)
+
+
+# --- its history ---
+
+FIVE = 1_795_410_000
+"""2026-11-23T05:00:00Z, in seconds."""
+
+
+def historian(url: str) -> Kraken:
+    settings = KrakenSettings(name="kraken", type="kraken", symbols={"PAXG": "PAXG/USD"}, history_url=url)
+    return Kraken(settings, update_interval_s=5.0)
+
+
+async def history_of(answer: HttpAnswer | Fault) -> tuple[list[Bar] | FeedError, list[Request]]:
+    async with serve_http(lambda _: answer) as server:
+        start, end = EpochUs(FIVE * SECOND_US), EpochUs((FIVE + 600) * SECOND_US)
+        source = historian(f"{server.url}/0/public/OHLC")
+        try:
+            return await source.history("PAXG/USD", start, end, LoopClock(NOW)), server.requests
+        except FeedError as error:
+            return error, server.requests
+
+
+async def test_the_minutes_of_the_last_hours_are_read_exactly() -> None:
+    bars, [request] = await history_of(
+        ohlc(
+            (FIVE, "4380.10", "4381.00", "4379.95", "4380.6"),
+            (FIVE + 60, "4380.6", "4380.6", "4380.6", "4380.6"),
+        )
+    )
+    assert isinstance(bars, list)
+    assert bars[0] == Bar(
+        start=EpochUs(FIVE * SECOND_US),
+        open=Decimal("4380.10"),
+        high=Decimal("4381.00"),
+        low=Decimal("4379.95"),
+        close=Decimal("4380.6"),
+    )
+    assert [bar.start // SECOND_US - FIVE for bar in bars] == [0, 60]
+    assert request.path == "/0/public/OHLC"
+    assert request.query == {"pair": "PAXG/USD", "interval": "1", "since": str(FIVE - 60)}
+
+
+async def test_a_minute_without_a_trade_is_none() -> None:
+    bars, _ = await history_of(ohlc((FIVE, "4380", "4380", "4380", "4380"), trades=0))
+    assert bars == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (ohlc_error("EQuery:Unknown asset pair"), "EQuery:Unknown asset pair"),
+        (HttpAnswer(b"<html>"), "what is none"),
+        (HttpAnswer(b'{"error":[],"result":{"PAXGUSD":[[1,2,3]]}}'), "what is none"),
+        (ohlc((FIVE, "x", "1", "1", "1")), "'x' is no price"),
+        (ohlc((FIVE * 1000, "1", "1", "1", "1")), "not a time between"),
+        (HttpAnswer(b"x" * 2_000_000), "more than"),
+        (HttpAnswer(b"", 503), "HTTP 503"),
+        (Fault.DROP, "the connection broke"),
+    ],
+)
+async def test_an_answer_that_is_no_history_says_why(answer: HttpAnswer | Fault, says: str) -> None:
+    error, _ = await history_of(answer)
+    assert says in str(error)
+
+
+@pytest.mark.parametrize(
+    ("keys", "hours"),
+    [
+        ({}, 12.0),
+        ({"history_url": ""}, 0.0),
+        ({"url": "ws://127.0.0.1:1/v2"}, 0.0),
+        ({"url": "ws://127.0.0.1:1/v2", "history_url": "http://127.0.0.1:1"}, 12.0),
+    ],
+)
+def test_who_stands_in_for_its_stream_does_not_ask_the_real_history(
+    keys: dict[str, str], hours: float
+) -> None:
+    document = {"name": "kraken", "type": "kraken", "symbols": {"PAXG": "PAXG/USD"}, **keys}
+    assert Kraken(KrakenSettings.model_validate(document), update_interval_s=5.0).history_hours == hours

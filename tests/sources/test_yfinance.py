@@ -8,14 +8,17 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 
 import pytest
 import trio
 
+from aurexd.clock import SystemClock
 from aurexd.errors import FeedError
-from aurexd.market import Instrument
+from aurexd.market import SECOND_US, EpochUs, Instrument
 from aurexd.sources import yfinance as room
+from aurexd.sources.base import Bar
 from aurexd.sources.yfinance import YFinance, YFinanceSettings
 from tests.fakes import FakeFeed
 from tests.standins.http import Answer, Fault, Request
@@ -28,6 +31,7 @@ from tests.standins.yahoo import (
     RATE_LIMITED,
     YahooStandIn,
     chart,
+    minutes,
     serve_yahoo,
 )
 
@@ -292,7 +296,7 @@ def test_a_reply_after_the_daemons_end_is_nobodys_and_harms_nobody() -> None:
 
     async def main() -> None:
         with trio.move_on_after(0):
-            await room._call(Stuck(), "GC=F")  # type: ignore[arg-type]
+            await room._call(Stuck(), partial(room.Poll, "GC=F"), "GC=F")  # type: ignore[arg-type]
 
     trio.run(main)
     replies[0](FeedError("late"))
@@ -352,3 +356,46 @@ async def test_a_missing_library_is_fatal(yahoo: YahooStandIn, monkeypatch: pyte
 )
 def test_only_its_futures_are_known(code: str, instrument: Instrument | None) -> None:
     assert YFinance.instrument_of(code) is instrument
+
+
+# --- its history ---
+
+START = 1_787_059_140
+"""A whole minute."""
+
+
+async def history_of(yahoo: YahooStandIn) -> list[Bar]:
+    with trio.fail_after(20):
+        start, end = EpochUs(START * SECOND_US), EpochUs((START + 180) * SECOND_US)
+        return await provider(yahoo).history("GC=F", start, end, SystemClock())
+
+
+async def test_its_minutes_are_rounded_to_its_own_precision(yahoo: YahooStandIn) -> None:
+    def respond(request: Request) -> Answer:
+        if request.query["interval"] != "1m":
+            return chart("GC=F", 4448.4, TIME)
+        return minutes(
+            "GC=F",
+            (START, 4448.39990234375, 4449.0, 4448.0, 4448.5),
+            (START + 60, None, None, None, None),
+            (START + 120, 4448.5, 4448.60009765625, 4448.5, 4448.60009765625),
+        )
+
+    yahoo.chart = respond
+    bars = await history_of(yahoo)
+    assert [(bar.start // SECOND_US - START, str(bar.open), str(bar.close)) for bar in bars] == [
+        (0, "4448.40", "4448.50"),
+        (120, "4448.50", "4448.60"),
+    ]
+    asked = yahoo.server.requests[-1].query
+    assert (asked["interval"], asked["period1"], asked["period2"]) == ("1m", str(START), str(START + 180))
+    assert provider(yahoo).history_hours == 168
+
+
+async def test_a_history_that_is_not_to_be_had_says_why(yahoo: YahooStandIn) -> None:
+    yahoo.chart = lambda _: RATE_LIMITED
+    with pytest.raises(FeedError, match="we ask too often"):
+        await history_of(yahoo)
+    yahoo.chart = lambda _: minutes("GC=F", (START, 4448.4, 4449.0, -1.0, 4448.5))
+    with pytest.raises(FeedError, match="a minute of"):
+        await history_of(yahoo)

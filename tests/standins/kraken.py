@@ -1,4 +1,4 @@
-"""A stand-in for Kraken's public WebSocket v2: status, ticker subscriptions by pair, heartbeats, errors."""
+"""Stand-ins for Kraken's public WebSocket v2 (status, tickers by pair, heartbeats, errors) and its OHLC."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import trio
 
 from aurexd.clock import Clock
 from aurexd.market import EpochUs
+from tests.standins.http import Answer as HttpAnswer
 from tests.standins.websocket import Client, WebSocketStandIn
 
 HEARTBEAT_S = 1.0
@@ -134,3 +135,15 @@ def _rfc3339(time: EpochUs) -> str:
 
 def _times(time: EpochUs) -> dict[str, str]:
     return {"time_in": _rfc3339(time), "time_out": _rfc3339(time)}
+
+
+def ohlc(*rows: tuple[int, str, str, str, str], trades: int = 3, pair: str = "PAXGUSD") -> HttpAnswer:
+    """An answer of the REST resource: (seconds, open, high, low, close) of each minute; the last one is under way."""
+    listed = [[time, *prices, prices[-1], "1.5", trades] for time, *prices in rows]
+    last = rows[-2][0] if len(rows) > 1 else 0
+    return HttpAnswer(msgspec.json.encode({"error": [], "result": {pair: listed, "last": last}}))
+
+
+def ohlc_error(text: str) -> HttpAnswer:
+    """What it says with status 200 all the same."""
+    return HttpAnswer(msgspec.json.encode({"error": [text]}))
