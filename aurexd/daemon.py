@@ -43,7 +43,7 @@ from aurexd.actors.messages import (
 )
 from aurexd.actors.persister import Persister, StoreWorker
 from aurexd.actors.source import Source
-from aurexd.actors.supervisor import ChildSpec, OnExhausted, Strategy, Supervisor
+from aurexd.actors.supervisor import ChildSpec, ChildStatus, OnExhausted, Strategy, Supervisor
 from aurexd.actors.trio_actor import ask, tell_when_room
 from aurexd.backlog import Backlog
 from aurexd.backoff import Backoff
@@ -65,6 +65,7 @@ from aurexd.server.door import Door
 from aurexd.server.events import EventStreamServer
 from aurexd.server.http import HttpServer
 from aurexd.server.interface import Phase
+from aurexd.server.metrics import Metrics
 from aurexd.server.names import Hosts, certificate_names
 from aurexd.server.port import Port, adopt, bind
 from aurexd.server.streaming import CLOSE_S, Streaming
@@ -73,6 +74,7 @@ from aurexd.server.websocket import WebSocketServer
 from aurexd.settings import Plan, Settings, plan_reload
 from aurexd.sources import provider_class
 from aurexd.sources.base import Provider, SourceSettings, Subscription
+from aurexd.stalls import Stalls
 from aurexd.summary import summary
 from aurexd.systemd import Notifier, take_sockets
 from aurexd.watchdog import Watchdog
@@ -146,6 +148,7 @@ class Daemon:
         self._core = self._core_supervisor()
         self._credentials = Credentials(self.settings, self._clock)
         self._door = Door(self.settings)
+        self._stalls = Stalls()
         self._hosts = Hosts(self.settings, config.listen.allowed_hosts)
         self._admission = Admission(self.settings, self._credentials, self._door, self._hosts)
         self.port = self._make_port(listeners)
@@ -173,7 +176,7 @@ class Daemon:
         """
         async with trio.open_nursery() as nursery:
             await nursery.start(self._core.run)
-            async with garbage.timetable():
+            async with self._stalls.watched(), garbage.timetable():
                 await nursery.start(self.port.serve)
                 self.phase = "serving"
                 log.info("daemon_started", version=__version__, port=self.port.port)
@@ -458,6 +461,21 @@ class Daemon:
             settings=self.settings,
             clock=self._clock,
         )
+        metrics = Metrics(
+            phase=lambda: self.phase,
+            addresses={
+                **{name: self._core.address(name) for name in ("hub", "candles", "aggregator")},
+                **{child.name: self._storage.address(child.name) for child in self._storage.children()},
+                **{_source_actor(c.name): self._sources.address(c.name) for c in self._sources.children()},
+            },
+            actors=self._actors,
+            sources=self.sources,
+            tally=streaming.tally,
+            door=self._door,
+            admission=self._admission,
+            stalls=self._stalls,
+            clock=self._clock,
+        )
         api = Api(
             aggregator=self._core.address("aggregator"),
             hub=hub,
@@ -466,6 +484,7 @@ class Daemon:
             lifecycle=self,
             credentials=self._credentials,
             clock=self._clock,
+            metrics=metrics,
         )
         return Port(
             bind(config.listen.address, config.listen.port) if listeners is None else _adopt(listeners, tls),
@@ -509,6 +528,11 @@ class Daemon:
                 )
         return statuses
 
+    def _actors(self) -> dict[str, ChildStatus]:
+        """How every actor is, and every supervisor but the first."""
+        children = {child.name: child for child in [*self._core.children(), *self._storage.children()]}
+        return children | {_source_actor(child.name): child for child in self._sources.children()}
+
     async def _screening(self) -> dict[str, SourceScreening]:
         try:
             return await ask(self._core.address("aggregator"), GetScreening(), timeout_s=1.0)
@@ -533,6 +557,11 @@ def _adopt(listeners: list[socket.socket], tls: ssl.SSLContext | None) -> list[s
         )
     log.info("sockets_taken_over", addresses=addresses, port=listeners[0].getsockname()[1])
     return listeners
+
+
+def _source_actor(source: str) -> str:
+    """What a source's actor is called among all: a source may be called as it likes."""
+    return f"source:{source}"
 
 
 def screened(status: SourceStatus, screening: SourceScreening) -> SourceStatus:

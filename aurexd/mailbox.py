@@ -17,8 +17,8 @@ class Mailbox:
         self._waiting: dict[str, Alert] = {}
         """Alert id → the message, oldest first."""
 
-    def __bool__(self) -> bool:
-        return bool(self._waiting)
+    def __len__(self) -> int:
+        return len(self._waiting)
 
     def put(self, message: Alert) -> Alert | None:
         """Keep an alert; the oldest one, if that had to go for it."""
@@ -27,10 +27,9 @@ class Mailbox:
             return self._waiting.pop(next(iter(self._waiting)))
         return None
 
-    def acknowledge(self, alert_ids: Iterable[str]) -> None:
-        """These arrived; one that is not known is none of ours, or arrived before."""
-        for alert_id in alert_ids:
-            self._waiting.pop(alert_id, None)
+    def acknowledge(self, alert_ids: Iterable[str]) -> int:
+        """These arrived: how many of them waited. One that is not known is none of ours, or arrived before."""
+        return sum(self._waiting.pop(alert_id, None) is not None for alert_id in alert_ids)
 
     def waiting(self) -> list[Alert]:
         """All that is to be sent again, oldest first."""

@@ -68,18 +68,23 @@ class Outbox:
         """The tail of a write that did not fit: goes out before anything else."""
         self._rest += rest
 
-    def keep_batch(self, batch: Batch, written: int = 0) -> None:
-        """A batch of which only `written` bytes went out: finish the cut frame, conflate what may be."""
-        start = 0
+    def keep_batch(self, batch: Batch, written: int = 0) -> int:
+        """A batch of which only `written` bytes went out: finish the cut frame, conflate what may be.
+
+        Returns how many messages were replaced by newer ones.
+        """
+        start = replaced = 0
         for update, end in zip(batch.updates, batch.ends, strict=True):
             if end > written:
                 if start < written:
                     self._rest += batch.data[written:end]
                 elif update.conflated:
+                    replaced += update.channel in self._latest
                     self._conflate(update)
                 else:
                     self.keep_lossless(batch.data[start:end])
             start = end
+        return replaced
 
     def keep_lossless(self, frame: bytes) -> None:
         """A frame that must arrive, in its turn."""

@@ -12,11 +12,12 @@ from aurexd.protocol.messages import ChannelMessage
 class Update:
     """One message of one channel, and where it stands among all that were published."""
 
-    __slots__ = ("_frames", "channel", "epoch", "message", "seq")
+    __slots__ = ("_frames", "channel", "epoch", "kind", "message", "seq")
 
     def __init__(self, channel: str, message: ChannelMessage, epoch: str, seq: int) -> None:
         """`channel` as the hub knows it: an owner's own has the owner in its name."""
         self.channel = channel
+        self.kind = channel.partition(":")[0]
         self.message = message
         self.epoch = epoch
         self.seq = seq

@@ -230,7 +230,8 @@ class Aggregator(TrioActor):
         price = changed = None
         if verdict.publish is not None:
             price = symbol.price = symbol.priced(verdict.publish)
-            changed = PriceChanged(price=price)
+            decided = self._clock.now() if verdict.publish is tick else None
+            changed = PriceChanged(price=price, decided=decided)
             await _tell(self._hub, changed)
         if tick is not None or price is not None:
             await _tell(self._persister, Recorded(tick=tick, price=price))

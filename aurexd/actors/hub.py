@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import secrets
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from typing import Any
 
@@ -31,6 +31,7 @@ from aurexd.actors.messages import (
     KeepHandover,
     PriceChanged,
     PriceRestored,
+    Recently,
     SendSnapshot,
     SessionClosed,
     SessionOpened,
@@ -43,8 +44,10 @@ from aurexd.actors.session import Session
 from aurexd.actors.trio_actor import TrioActor, ask, tell_when_room
 from aurexd.candles import PublishedCandle
 from aurexd.clock import Clock
+from aurexd.delays import Delays
 from aurexd.drain import Drain
 from aurexd.errors import StoreError
+from aurexd.histogram import Recent
 from aurexd.io_uring import SendRing
 from aurexd.mailbox import Mailbox
 from aurexd.market import Price, Quality, format_time
@@ -66,6 +69,9 @@ PATROL_BEATS = 5
 """Each session's life is looked at once in so many beats, or more often where the heartbeat's times ask for it: what
 is touched of ten thousand sessions does not fit into a processor's cache."""
 
+
+COUNT_WITHIN_S = 0.001
+"""What is written within this is counted together: the delays are that exact."""
 
 HANDOVER_S = 5.0
 """How long the store may take to give what the last hub left; without it there is a new epoch."""
@@ -112,7 +118,13 @@ class Hub(TrioActor):
         self._ring: SendRing | None = None
         self._audiences: dict[tuple[str, frozenset[str]], Audience] = {}
         self._connections = 0
-        self._messages_sent = 0
+        self._sent: Counter[str] = Counter()
+        self._bytes_sent = self._deferred = self._conflated = 0
+        self._resumes = {True: 0, False: 0}
+        self._alerts_fired = self._alerts_acknowledged = 0
+        self._delays = Delays()
+        self._recent: Recent[Recently] = Recent()
+        self._began = trio.current_time()
         self._beats = 0
         self._drain: Drain | None = None
         self._silence_s = math.inf
@@ -141,8 +153,10 @@ class Hub(TrioActor):
     async def on_receive(self, message: object) -> object:
         """Publish, or see to a session."""
         match message:
-            case PriceChanged(price=price):
+            case PriceChanged(price=price, decided=decided):
                 self._publish_price(price)
+                if decided is not None:
+                    self._delays.published(price, decided)
             case PriceRestored(price=price):
                 self._restored[f"price:{price.symbol}"] = price
             case StatusChanged():
@@ -236,6 +250,7 @@ class Hub(TrioActor):
             owned("alert", fired.owner), lambda count: compose.alert(fired.alert, now, count)
         )
         self._due.append(update)
+        self._alerts_fired += 1
         assert isinstance(update.message, Alert)
         oldest = self._mail[fired.owner].put(update.message)
         if oldest is not None:
@@ -245,21 +260,39 @@ class Hub(TrioActor):
         if not self._due:
             return
         due, self._due = self._due, []
+        self._delays.begin(self._clock.now())
+        started, since, written_to = trio.current_time(), 0.0, 0
         touched = {update.channel for update in due}
         for audience in list(self._audiences.values()):
             if touched.isdisjoint(audience.channels):
                 continue
             batch = Batch([u for u in due if u.channel in audience.channels], audience.encoding)
-            self._messages_sent += len(batch.updates) * len(audience.sessions)
+            size, clients = len(batch.data), len(audience.sessions)
+            for update in batch.updates:
+                self._sent[update.kind] += clients
+            self._bytes_sent += size * clients
             audience.last_sent = trio.current_time()
             start = 0
             while start < len(audience.sessions):
-                stop, began = start + audience.slice, trio.current_time()
-                for seat, written in audience.write(batch.data, start, stop):
-                    audience.sessions[seat].keep(batch, written)
-                audience.pace(trio.current_time() - began)
+                stop, began = min(start + audience.slice, len(audience.sessions)), trio.current_time()
+                short = audience.write(batch.data, start, stop)
+                for seat, written in short:
+                    self._conflated += audience.sessions[seat].keep(batch, written)
+                    self._bytes_sent -= size - written
+                self._deferred += len(short)
+                ended = trio.current_time()
+                audience.pace(ended - began)
+                # Many small audiences are counted together: what is done for each of them is done for each client.
+                if not written_to:
+                    since = began
+                written_to += stop - start - len(short)
+                if ended - since >= COUNT_WITHIN_S:
+                    self._delays.written(since - started, ended - started, written_to)
+                    written_to = 0
                 start = stop
                 await trio.lowlevel.checkpoint()
+        if written_to:
+            self._delays.written(since - started, ended - started, written_to)
 
     # --- sessions ---
 
@@ -294,7 +327,7 @@ class Hub(TrioActor):
                     self._send_snapshot(session, owned(channel, session.owner))
             case AcknowledgeAlerts(session=session, alert_ids=alert_ids, request_id=request_id):
                 if session.owner is not None:
-                    self._mail[session.owner].acknowledge(alert_ids)
+                    self._alerts_acknowledged += self._mail[session.owner].acknowledge(alert_ids)
                 session.send(compose.alert_acked(request_id, alert_ids, self._clock.now()))
             case DrainSessions(plan=plan):
                 self._drain = plan
@@ -328,6 +361,9 @@ class Hub(TrioActor):
             # What the session has already it has not missed.
             resumed = position is not None and key not in held
             missed[channel] = self._rings.since(key, position) if resumed and position else None
+        known = [missed[channel] is not None for channel in message.resume if channel in missed]
+        if known:
+            self._resumes[all(known)] += 1
         self._seat(session, held.union(owned(channel, session.owner) for channel in message.channels))
         positions = {
             channel: (self._rings.count(owned(channel, session.owner)), updates is not None)
@@ -347,13 +383,17 @@ class Hub(TrioActor):
     ) -> None:
         """What was published after the update that the client got last, in order; else snapshots."""
         replay: list[Update] = []
+        recovered = True
         for channel in sorted(channels):
             missed = self._rings.after(channel, *position) if position is not None else None
             if missed is None:
+                recovered = False
                 self._send_snapshot(session, channel)
             else:
                 self._redeliver(session, channel, missed)
                 replay += missed
+        if position is not None:
+            self._resumes[recovered] += 1
         session.replay(sorted(replay, key=lambda update: update.seq))
 
     def _send_snapshot(self, session: Session, channel: str) -> None:
@@ -444,6 +484,8 @@ class Hub(TrioActor):
         now = trio.current_time()
         turn, turns = self._beats % self._patrol_beats, self._patrol_beats
         self._beats += 1
+        if self._recent.is_due(now):
+            self._recent.note(now, self._so_far(now))
         self._bound_memory()
         for audience in list(self._audiences.values()):
             if now - audience.last_sent >= self._silence_s:
@@ -486,12 +528,43 @@ class Hub(TrioActor):
                     session.send_frame(frame)
             await trio.lowlevel.checkpoint()
 
+    def _so_far(self, now: float) -> Recently:
+        return Recently(
+            seconds=now - self._began,
+            messages_sent=self._sent.total(),
+            bytes_sent=self._bytes_sent,
+            updates=self._rings.seq,
+            hops=self._delays.taken(),
+        )
+
     def _stats(self) -> HubStats:
+        so_far = recent = self._so_far(trio.current_time())
+        if (before := self._recent.oldest) is not None:
+            recent = Recently(
+                seconds=so_far.seconds - before.seconds,
+                messages_sent=so_far.messages_sent - before.messages_sent,
+                bytes_sent=so_far.bytes_sent - before.bytes_sent,
+                updates=so_far.updates - before.updates,
+                hops=so_far.hops.since(before.hops),
+            )
+        behind = [session for audience in self._audiences.values() for session in audience.behind]
         return HubStats(
             epoch=self.epoch,
             active_connections=sum(len(audience.sessions) for audience in self._audiences.values()),
             connections=self._connections,
-            messages_sent=self._messages_sent,
+            messages_sent=so_far.messages_sent,
+            sent=dict(self._sent),
+            bytes_sent=self._bytes_sent,
+            deferred=self._deferred,
+            conflated=self._conflated,
+            behind=len(behind),
+            held_bytes=sum(session.held_bytes for session in behind),
+            resumes=dict(self._resumes),
+            alerts_fired=self._alerts_fired,
+            alerts_acknowledged=self._alerts_acknowledged,
+            alerts_waiting=sum(map(len, self._mail.values())),
+            hops=so_far.hops,
+            recent=recent,
             update_count=self._rings.seq,
             channels=self._rings.counts(),
             last_price={symbol: self._price_now(symbol) for symbol in self._prices},

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 import msgspec
 
 from aurexd.candles import Candle, KeptBook, PublishedCandle
+from aurexd.delays import Hops
 from aurexd.drain import Drain
+from aurexd.histogram import Buckets
 from aurexd.market import EpochUs, Instrument, Price, Quality, Tick
 from aurexd.protocol.alerts import AlertData
 from aurexd.protocol.data import MarketState, Position
@@ -78,6 +80,8 @@ class SourceStatus(Message, frozen=True, kw_only=True, gc=False):
     also be that nothing comes quicker from there: the two cannot be told apart."""
     jumps: int = 0
     """Moves that were refused first and then confirmed."""
+    connections: int = 0
+    """How often the provider answered."""
     failures: int = 0
     last_error: str | None = None
     next_attempt: EpochUs | None = None
@@ -117,6 +121,8 @@ class PriceChanged(Message, frozen=True, kw_only=True, gc=False):
     """The symbol has a new price."""
 
     price: Price
+    decided: EpochUs | None = None
+    """When a tick made it so that had just come; None where something else did."""
 
 
 class PriceRestored(Message, frozen=True, kw_only=True, gc=False):
@@ -290,6 +296,18 @@ class StoreStatus(Message, frozen=True, kw_only=True, gc=False):
     """Ticks in the backlog."""
     dropped: int = 0
     """Ticks the full backlog pushed out since start: the oldest first."""
+    capacity: int = 0
+    """Of the backlog."""
+    failures: int = 0
+    """Batches that could not be written, since start."""
+    deleted: int = 0
+    """Rows that retention has deleted since start."""
+    batches: Buckets | None = None
+    """How many records went into each transaction."""
+    appends: Buckets | None = None
+    """How long each took, in seconds, from giving it to the database's thread."""
+    reads: Buckets | None = None
+    """How long each answer about history took, in seconds, its turn included."""
 
 
 class GetStore(Ask[StoreStatus], frozen=True, kw_only=True, gc=False):
@@ -456,6 +474,16 @@ class Beat(Message, frozen=True, kw_only=True, gc=False):
     """A second passed: see to silent lines and dead clients."""
 
 
+class Recently(Message, frozen=True, kw_only=True, gc=False):
+    """What the last minute brought; while the hub is younger, what there was."""
+
+    seconds: float
+    messages_sent: int
+    bytes_sent: int
+    updates: int
+    hops: Hops
+
+
 class HubStats(Message, frozen=True, kw_only=True, gc=False):
     """What the hub knows of its clients. Counts are since the daemon's start."""
 
@@ -465,6 +493,26 @@ class HubStats(Message, frozen=True, kw_only=True, gc=False):
     """Sessions ever opened."""
     messages_sent: int
     """Channel messages handed to sockets or outboxes, heartbeats and answers not counted."""
+    sent: dict[str, int]
+    """The same by kind of channel."""
+    bytes_sent: int
+    """Of these, what sockets took at once, before TLS."""
+    deferred: int
+    """Writes that a socket did not take at once, so that they wait."""
+    conflated: int
+    """Messages that were replaced by a newer one while they waited."""
+    behind: int
+    """Sessions for which something waits now."""
+    held_bytes: int
+    """What all that costs in memory, about."""
+    resumes: dict[bool, int]
+    """Clients that came back and said where they were: whether all that they had missed was still there."""
+    alerts_fired: int
+    alerts_acknowledged: int
+    alerts_waiting: int
+    """Those that were fired and that nobody has acknowledged."""
+    hops: Hops
+    recent: Recently
     update_count: int
     """Updates published on all channels."""
     channels: dict[str, int]

@@ -38,12 +38,16 @@ from aurexd.backoff import Backoff
 from aurexd.candles import Days, KeptBook
 from aurexd.clock import Clock
 from aurexd.errors import StoreError
+from aurexd.histogram import Histogram
 from aurexd.market import SECOND_US, EpochUs
 from aurexd.store import Store
 
 log = structlog.get_logger(__name__)
 
 R = TypeVar("R")
+
+BATCH_SIZES = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0)
+"""Bounds of the buckets in which batches are counted, in records."""
 
 BATCH = 2000
 """Records of one transaction at most: some twenty milliseconds of the database's thread."""
@@ -208,6 +212,11 @@ class Persister(TrioActor):
         self._reason: str | None = None
         self._failures = 0
         self._stored = 0
+        self._failed_batches = 0
+        self._deleted = 0
+        self._batches = Histogram(BATCH_SIZES)
+        self._appends = Histogram()
+        self._reads = Histogram()
         self._drops_said = backlog.dropped
         self._drops_said_at = -DROPS_EVERY_S
         self._judged = trio.Event()  # the store was found open, or in trouble
@@ -304,6 +313,7 @@ class Persister(TrioActor):
                 self._fail("the database's thread keeps crashing — the log says why", StoreState.DEGRADED)
                 return False
             self._backlog.committed()
+        self._batches.observe(len(batch))
         self._stored += sum(record.tick is not None for record in batch)
         self._failures = 0
         if self._state is not StoreState.OK:
@@ -316,21 +326,26 @@ class Persister(TrioActor):
     async def _append(self, worker: pykka.ActorRef[Any], batch: tuple[Recorded, ...]) -> None:
         # A batch that was handed over is waited for, however long it takes: written twice, it would be
         # recorded twice. For the same reason this actor's own end waits for it, for a while.
+        began = trio.current_time()
         answer = worker.ask(Append(records=batch), block=False)
-        with trio.move_on_after(APPEND_S, shield=True):
-            await answer
-            return
-        while True:
-            self._say_trouble(NO_ANSWER, StoreState.DEGRADED)
-            with trio.move_on_after(APPEND_S):
+        try:
+            with trio.move_on_after(APPEND_S, shield=True):
                 await answer
                 return
+            while True:
+                self._say_trouble(NO_ANSWER, StoreState.DEGRADED)
+                with trio.move_on_after(APPEND_S):
+                    await answer
+                    return
+        finally:
+            self._appends.observe(trio.current_time() - began)
 
     # --- what is said ---
 
     def _fail(self, reason: str, state: StoreState) -> None:
         self._backlog.put_back()
         self._failures += 1
+        self._failed_batches += 1
         self._say_trouble(reason, state)
 
     def _say_trouble(self, reason: str, state: StoreState) -> None:
@@ -359,6 +374,7 @@ class Persister(TrioActor):
         """One question at a time, so that an append waits behind one at most."""
         if self._worker is None:
             raise StoreError("storing is switched off — set storage.url", permanent=True)
+        began = trio.current_time()
         with trio.move_on_after(HISTORY_S):
             async with self._reading:
                 if self._unanswered is not None:
@@ -368,6 +384,7 @@ class Persister(TrioActor):
                 self._unanswered = self._worker.ask(question, block=False)
                 answer: R = await self._unanswered
                 self._unanswered = None
+                self._reads.observe(trio.current_time() - began)
                 return answer
         raise StoreError(f"{NO_ANSWER}, and ask again later")
 
@@ -411,6 +428,7 @@ class Persister(TrioActor):
         try:
             while deleted := await ask(worker, question, timeout_s=RETENTION_PASS_S):
                 rows += deleted
+                self._deleted += deleted
                 await trio.sleep(RETENTION_PAUSE_S)
         except (StoreError, trio.TooSlowError, pykka.ActorDeadError) as error:
             log.warning("retention_postponed", reason=str(error))
@@ -425,4 +443,10 @@ class Persister(TrioActor):
             stored=self._stored,
             waiting=len(self._backlog),
             dropped=self._backlog.dropped,
+            capacity=self._backlog.capacity,
+            failures=self._failed_batches,
+            deleted=self._deleted,
+            batches=self._batches.taken(),
+            appends=self._appends.taken(),
+            reads=self._reads.taken(),
         )

@@ -38,8 +38,9 @@ from aurexd.protocol.connection import (
     Unsubscribe,
 )
 from aurexd.protocol.data import HeartbeatData, LimitsData
-from aurexd.protocol.messages import ServerMessage
+from aurexd.protocol.messages import Error, ServerMessage
 from aurexd.settings import Settings
+from aurexd.tally import Tally
 from aurexd.update import Batch, Update
 
 log = structlog.get_logger(__name__)
@@ -81,8 +82,8 @@ class Line(Protocol):
     def stuck_since(self) -> float:
         """Loop time since when the client has taken nothing of what waits; `inf` when nothing waits."""
 
-    def keep(self, batch: Batch, written: int) -> None:
-        """Take over a batch of which only so many bytes were written."""
+    def keep(self, batch: Batch, written: int) -> int:
+        """Take over a batch of which only so many bytes were written: how many messages it replaces."""
 
     def send_frame(self, frame: bytes) -> None:
         """Write one frame that must arrive."""
@@ -114,6 +115,7 @@ class Session:
         "_promised",
         "_protocol",
         "_settings",
+        "_tally",
         "_warned",
         "closing",
         "encoding",
@@ -135,12 +137,13 @@ class Session:
         settings: Settings,
         clock: Clock,
         claim: Callable[[str], str | None] = lambda _user: None,
+        tally: Tally | None = None,
     ) -> None:
         """Begin.
 
         `close` starts the closing handshake and returns at once. It is told after how many milliseconds the client may
         come back; None leaves that to it. `claim` has the session counted as a user's from now on; it returns why that
-        cannot be, or None.
+        cannot be, or None. `tally` is all sessions'.
         """
         self.id = session_id
         self.encoding = encoding
@@ -157,6 +160,7 @@ class Session:
         self._hub = hub
         self._close = close
         self._claim = claim
+        self._tally = tally or Tally()
         self._opened_at = trio.current_time()
         self._warned = False
         self._bucket = TokenBucket.full(trio.current_time())
@@ -172,6 +176,8 @@ class Session:
         """Act on one message of the client, or answer what is wrong with it."""
         if self._protocol.state in (State.CLOSING, State.CLOSED):
             return  # it was said while we were closing
+        self._tally.messages += 1
+        self._tally.message_bytes += len(payload)
         rate = self._settings.limits.max_messages_per_second
         burst = max(1.0, rate * BURST_SECONDS)
         wait_s = self._bucket.take(trio.current_time(), rate=rate, burst=burst)
@@ -302,10 +308,11 @@ class Session:
         """See `Line.descriptor`."""
         return self._line.descriptor
 
-    def keep(self, batch: Batch, written: int) -> None:
+    def keep(self, batch: Batch, written: int) -> int:
         """See `Line.keep`."""
-        self._line.keep(batch, written)
+        replaced = self._line.keep(batch, written)
         self._check_queue()
+        return replaced
 
     def replay(self, updates: list[Update]) -> None:
         """See `Line.replay`."""
@@ -317,6 +324,8 @@ class Session:
 
     def send(self, message: ServerMessage) -> None:
         """Send one message that must arrive."""
+        if isinstance(message, Error):
+            self._tally.errors[message.data.code] += 1
         self.send_frame(self.encoding.frame(message))
 
     def send_frame(self, frame: bytes) -> None:

@@ -68,6 +68,7 @@ class Source(TrioActor):
         self._since = clock.now()
         self._ticks = 0
         self._last_tick: Tick | None = None
+        self._connections = 0
         self._failures = 0
         self._failures_in_a_row = 0
         self._last_error: str | None = None
@@ -104,6 +105,7 @@ class Source(TrioActor):
         self._heard_at = trio.current_time()
         if self._state is not SourceState.CONNECTED:
             self._enter(SourceState.CONNECTED)
+            self._connections += 1
             self._log.info("source_connected")
 
     def heard(self) -> None:
@@ -272,6 +274,7 @@ class Source(TrioActor):
             ticks=self._ticks,
             last_tick=tick.receive_time if tick else None,
             lag_ms=(tick.receive_time - tick.source_time) // 1000 if tick else None,
+            connections=self._connections,
             failures=self._failures,
             last_error=self._last_error,
             next_attempt=self._next_attempt,

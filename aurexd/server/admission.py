@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import random
 import secrets
+from collections import Counter
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
@@ -77,6 +78,10 @@ class Admission:
         self._credentials = credentials
         self._door = door
         self._hosts = hosts
+        self.refused: Counter[str] = Counter()
+        """Streaming clients that were turned away, by the close code's word."""
+        self.requests_refused: Counter[int] = Counter()
+        """HTTP requests that were not let through to the routes, by status."""
         self._counts = SessionCounts()
         self._says = TokenBucket.full(0.0)
         self._unsaid = 0
@@ -107,6 +112,8 @@ class Admission:
         """None, or why this client may not enter now: it is to be told, and that counts against its address. Who it has
         shown to be stands in the request then."""
         refusal = self._refusal(request)
+        if refusal is not None:
+            self.refused[refusal.code.word] += 1
         # Who comes while we stop has done nothing, and who knocked too often was counted then.
         if refusal is not None and refusal.code is not CloseCode.GOING_AWAY:
             if not request.retry_after_s:
@@ -118,6 +125,8 @@ class Admission:
         """None, or why an HTTP request is not answered, which counts against its address as well. None for `request`:
         it is none, which costs as much."""
         refusal = self._http_refusal(address, request)
+        if refusal is not None:
+            self.requests_refused[refusal.status] += 1
         if refusal is not None and not (request is not None and request.retry_after_s):
             self._door.refused(address)
         return refusal

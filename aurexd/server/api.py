@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib.resources
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, ParamSpec, Protocol, TypeVar, cast
 
@@ -17,7 +18,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import Receive, Send
+from starlette.types import Message, Receive, Send
 from starlette.types import Scope as AsgiScope
 
 from aurexd import __version__
@@ -38,11 +39,11 @@ from aurexd.actors.trio_actor import ask
 from aurexd.clock import Clock
 from aurexd.errors import InboxFullError, StoreError
 from aurexd.foreign import without_directories
-from aurexd.identity import Scope
+from aurexd.identity import Identity, Scope
 from aurexd.market import EpochUs
 from aurexd.protocol.schema import asyncapi_document
 from aurexd.server import request as head
-from aurexd.server.credentials import Credentials, Unauthorized, needs_token
+from aurexd.server.credentials import FOR_OPERATORS, Credentials, Unauthorized, needs_token
 from aurexd.server.history import TICK, Answer, Asked, candle_answer, read_asked, tick_answer
 from aurexd.server.interface import (
     Error,
@@ -60,6 +61,7 @@ from aurexd.server.interface import (
     quoted,
     read_query,
 )
+from aurexd.server.metrics import Metrics
 from aurexd.server.openapi import openapi_document
 
 log = structlog.get_logger(__name__)
@@ -76,7 +78,7 @@ HISTORY_S = 10.0
 LONG_ANSWER_ROWS = 1000
 """What is written within some 5 ms."""
 
-HEALTH = frozenset({"/healthz", "/readyz"})
+HEALTH = frozenset({"/healthz", "/readyz", "/metrics"})
 """What is answered to the last."""
 
 PAGE_HEADERS = {
@@ -127,7 +129,10 @@ class Api:
         lifecycle: Lifecycle,
         credentials: Credentials,
         clock: Clock,
+        metrics: Metrics,
     ) -> None:
+        self.answered: Counter[tuple[str, int]] = Counter()
+        """Requests that reached the routes, by route and status."""
         self._aggregator = aggregator
         self._hub = hub
         self._persister = persister
@@ -135,6 +140,7 @@ class Api:
         self._lifecycle = lifecycle
         self._credentials = credentials
         self._clock = clock
+        self._metrics = metrics
         page = importlib.resources.files("aurexd") / "page"
         self._page = {name: (page / name).read_bytes() for name in PAGE_FILES}
         self.routes = Starlette(
@@ -143,6 +149,7 @@ class Api:
                 Route("/page/{name}", self.page_file),
                 Route("/healthz", self.healthz),
                 Route("/readyz", self.readyz),
+                Route("/metrics", self.metrics),
                 Route("/api/v1/prices/latest", self.latest),
                 Route("/api/v1/prices/history", self.history),
                 Route("/api/v1/prices/why", self.why),
@@ -161,22 +168,36 @@ class Api:
             },
         )
         self.routes.router.redirect_slashes = False
+        self._paths = {route.path for route in self.routes.routes if isinstance(route, Route)}
 
     async def app(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         """The routes; while the daemon drains, only those that say how it is, and to who may not read, only what is
         public."""
         refusal = self._refusal(scope) if scope["type"] == "http" else None
-        await (refusal or self.routes)(scope, receive, send)
+        await (refusal or self.routes)(scope, receive, self._counting(scope, send))
+
+    def _counting(self, scope: AsgiScope, send: Send) -> Send:
+        async def counted(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                path = scope["path"]
+                known = "/page/{name}" if path.startswith("/page/") else path
+                self.answered[known if known in self._paths else "other", message["status"]] += 1
+            await send(message)
+
+        return counted
 
     def _refusal(self, scope: AsgiScope) -> Response | None:
         """In front of all routes, so that it holds for a new one, too."""
         if self._lifecycle.phase == "draining" and scope["path"] not in HEALTH:
             headers = {"Retry-After": str(self._lifecycle.retry_after_s)}
             return _problem(503, "the daemon stops: come again when it is back", headers)
-        if needs_token(scope["path"]):
+        answer: Identity | Unauthorized | None = None
+        if scope["path"] in FOR_OPERATORS:
+            answer = self._credentials.authorize_operator(_head(scope))
+        elif needs_token(scope["path"]):
             answer = self._credentials.authorize(_head(scope), Scope.READ)
-            if isinstance(answer, Unauthorized):
-                return _problem(answer.status, answer.message, {"WWW-Authenticate": answer.challenge})
+        if isinstance(answer, Unauthorized):
+            return _problem(answer.status, answer.message, {"WWW-Authenticate": answer.challenge})
         return None
 
     # --- prices ---
@@ -260,8 +281,9 @@ class Api:
         )
 
     async def stats(self, _request: Request) -> Response:
-        """How many clients, how many messages."""
-        return _json(Stats.of(await _ask(self._hub, GetStats()), self._clock.now()))
+        """How many clients, how many messages, how fast."""
+        stats = await _ask(self._hub, GetStats())
+        return _json(Stats.of(stats, self._clock.now(), self._lifecycle.uptime_s))
 
     async def healthz(self, _request: Request) -> Response:
         """200 while the core actors answer."""
@@ -275,6 +297,11 @@ class Api:
         store = await _ask(self._persister, GetStore())
         readiness = Readiness.of(self._lifecycle.phase, states, store)
         return _json(readiness, 200 if readiness.ready else 503)
+
+    async def metrics(self, request: Request) -> Response:
+        """What Prometheus scrapes."""
+        text, kind = await self._metrics.scrape(request.headers.get("accept", ""), self.answered)
+        return Response(text, headers={"Content-Type": kind, "Cache-Control": "no-store"})
 
     # --- documents ---
 
@@ -316,6 +343,7 @@ def _head(scope: AsgiScope) -> head.Request:
         query=scope["query_string"].decode("latin-1"),
         host="",
         authorization=",".join(authorization) or None,
+        relayed=scope["state"]["relayed"],
     )
 
 

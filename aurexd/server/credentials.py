@@ -23,6 +23,10 @@ PUBLIC = frozenset(
 )
 """What anybody may ask for over HTTP, besides the page's files; the last only says that it is a WebSocket."""
 
+FOR_OPERATORS = frozenset({"/metrics"})
+"""What is answered to who is on this machine, whether or not tokens are asked for, and elsewhere to those with the
+scope `admin`."""
+
 QUERY_NAMES = frozenset({"token", "access_token", "auth", "authorization", "bearer", "jwt"})
 """Under which names tokens are put into URLs elsewhere."""
 
@@ -59,8 +63,7 @@ class Credentials:
 
         """
         if self._settings.authority is None:
-            # Who comes through a proxy on this machine is not on it.
-            return LOCAL if is_loopback(request.address) and not request.relayed else ANYBODY
+            return LOCAL if _is_local(request) else ANYBODY
         if any(name.lower() in QUERY_NAMES for name, _ in parse_qsl(request.query, keep_blank_values=True)):
             raise IdentityError(
                 "it stands in the URL, where logs and histories keep it: send it as `Authorization: Bearer …`, "
@@ -96,6 +99,17 @@ class Credentials:
         except IdentityError as error:
             return Unauthorized(401, f"the token is not valid here: {error}", INVALID)
 
+    def authorize_operator(self, request: Request) -> Identity | Unauthorized:
+        """Who asks for what is an operator's: somebody on this very machine, or with a token of the scope `admin`."""
+        if _is_local(request):
+            return LOCAL
+        answer = self.authorize(request, Scope.ADMIN)
+        if isinstance(answer, Unauthorized) and self._settings.authority is None:
+            return Unauthorized(
+                403, "this is answered on the daemon's own machine only, and not through a proxy", "Bearer"
+            )
+        return answer
+
     def permit(self, identity: Identity | None, scope: Scope) -> Identity | Unauthorized:
         """The same, when it is known who that is; None: nobody has shown a token."""
         if identity is None:
@@ -104,3 +118,8 @@ class Credentials:
             challenge = f'Bearer error="insufficient_scope", scope="{scope}"'
             return Unauthorized(403, f"this needs a token with the scope {scope.value!r}", challenge)
         return identity
+
+
+def _is_local(request: Request) -> bool:
+    """Whether the client is on this machine; who comes through a proxy on it is not."""
+    return is_loopback(request.address) and not request.relayed

@@ -12,6 +12,7 @@ from collections.abc import Callable
 import structlog
 import trio
 
+from aurexd.histogram import LONG_SECONDS, Histogram
 from aurexd.limits import Rates, address_group
 from aurexd.settings import Settings
 
@@ -65,6 +66,12 @@ class Door:
         self._visits: dict[Visit, None] = {}
         """Those that are under way, the oldest first."""
         self._visits_of: Counter[str] = Counter()
+        self.knocks = 0
+        """Connections that were accepted, ever."""
+        self.hang_ups: Counter[str] = Counter()
+        """Of these, those that were ended without a word, by reason."""
+        self.visits_s = Histogram(LONG_SECONDS)
+        """How long it took until the first request was read, or nobody waited for it any more."""
         self._unsaid: Counter[str] = Counter()
         self._said_at = -SAY_S
 
@@ -79,6 +86,7 @@ class Door:
 
         Whoever has a visit ends it by `leave`.
         """
+        self.knocks += 1
         limits, now = self._settings.limits, self.now()
         visit = Visit(now, limits.handshake_timeout_s)
         if address is not None and not self.meet(visit, address):
@@ -113,7 +121,9 @@ class Door:
 
     def leave(self, visit: Visit) -> None:
         """The visit is over: its request is read, or it failed."""
-        self._visits.pop(visit, None)
+        if visit in self._visits:
+            del self._visits[visit]
+            self.visits_s.observe(self.now() - visit.began)
         if visit.group is not None:
             self._visits_of[visit.group] -= 1
             if not self._visits_of[visit.group]:
@@ -132,6 +142,7 @@ class Door:
 
     def hung_up(self, reason: str, address: str | None, detail: str = "") -> None:
         """Count a connection that was ended without a word, and say so now and then."""
+        self.hang_ups[reason] += 1
         self._unsaid[reason] += 1
         now = self.now()
         if now - self._said_at >= SAY_S:

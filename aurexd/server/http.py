@@ -33,7 +33,10 @@ class HttpServer:
     """Serves an ASGI application on streams that somebody else accepted."""
 
     def __init__(self, app: Any, admission: Admission, settings: Settings) -> None:
-        """`app` is any ASGI application without a lifespan."""
+        """`app` is any ASGI application without a lifespan.
+
+        It finds in its scope, as `state["relayed"]`, what `Request` says of it.
+        """
         self._app = ASGIWrapper(app)
         self._admission = admission
         self._settings = settings
@@ -53,10 +56,10 @@ class HttpServer:
                 await answer(stream, turned_away.status, turned_away.message, turned_away.headers)
                 await stream.aclose()
             else:
-                await self._converse(stream)
+                await self._converse(stream, relayed=request is None or request.relayed)
             nursery.cancel_scope.cancel()
 
-    async def _converse(self, stream: ClientStream) -> None:
+    async def _converse(self, stream: ClientStream, *, relayed: bool) -> None:
         sending = trio.Lock()
 
         async def send(event: Event) -> None:
@@ -77,7 +80,7 @@ class HttpServer:
                 self._config,
                 WorkerContext(None),
                 group,
-                ConnectionState(LifespanState()),
+                ConnectionState(LifespanState(relayed=relayed)),
                 stream.is_tls,
                 (stream.remote_address, 0),  # behind a proxy nobody knows the port
                 None,

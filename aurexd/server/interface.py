@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from aurexd import __version__
 from aurexd.actors.messages import (
     HubStats,
     PriceRow,
@@ -26,6 +27,7 @@ from aurexd.actors.messages import (
     Why,
 )
 from aurexd.foreign import clean, without_directories
+from aurexd.histogram import Buckets
 from aurexd.market import EpochUs, Instrument, Price, Quality, Tick, format_time
 from aurexd.protocol import compose
 from aurexd.protocol.data import MarketState, Output, PriceData, Timestamp
@@ -374,6 +376,7 @@ class Source(Output, frozen=True, kw_only=True, gc=False):
         int | None, Meta(description="The provider's clock less ours; null while unknown.")
     ]
     jumps: Annotated[int, Meta(description="Moves that were refused first and then confirmed.")]
+    connections: Annotated[int, Meta(description="Connections made.")]
     failures: Annotated[int, Meta(description="Connections lost or not made.")]
     last_error: Annotated[str | None, Meta(description="For people: what failed last, and what to do.")]
     next_attempt: Annotated[Timestamp | None, Meta(description="While it waits: when it tries again.")]
@@ -427,22 +430,86 @@ class Sources(Output, frozen=True, kw_only=True, gc=False):
     symbols: Annotated[list[Symbol], Meta(description="In the configuration's order.")]
 
 
+class Rates(Output, frozen=True, kw_only=True, gc=False):
+    """By the second, on average over the last minute."""
+
+    messages_per_s: Annotated[float, Meta(description="Channel messages to clients.")]
+    bytes_per_s: Annotated[float, Meta(description="Of these, what sockets took at once, before TLS.")]
+    updates_per_s: Annotated[float, Meta(description="Messages published, on all channels.")]
+
+
+class Latency(Output, frozen=True, kw_only=True, gc=False):
+    """How long something took in the last minute, about; null where it did not happen."""
+
+    p50_ms: Annotated[float | None, Meta(description="Half took no longer.")]
+    p99_ms: Annotated[float | None, Meta(description="Of a hundred, 99 took no longer.")]
+    count: Annotated[int, Meta(description="How many there were.")]
+
+    @classmethod
+    def of(cls, seconds: Buckets) -> Latency:
+        """Of what was counted."""
+        p50, p99 = (s if s is None else round(s * 1000, 3) for s in map(seconds.quantile, (0.5, 0.99)))
+        return cls(p50_ms=p50, p99_ms=p99, count=seconds.count)
+
+
+class Latencies(Output, frozen=True, kw_only=True, gc=False):
+    """A price's hops from the source to the clients' sockets."""
+
+    source: Annotated[Latency, Meta(description="From its source's time until it was received.")]
+    aggregator: Annotated[Latency, Meta(description="Then, until it was decided.")]
+    hub: Annotated[Latency, Meta(description="Then, until the hub began to write it.")]
+    socket: Annotated[Latency, Meta(description="Then, until it was written to a client's socket.")]
+    delivery: Annotated[Latency, Meta(description="All but the first: from receiving until it was written.")]
+
+
 class Stats(Output, frozen=True, kw_only=True, gc=False):
     """Clients and messages. Counts are since the daemon's start, but for those of the channels."""
 
+    version: Annotated[str, Meta(description="Of aurexd.")]
+    uptime_s: Annotated[float, Meta(description="Since the start.")]
     active_connections: Annotated[int, Meta(description="Streaming sessions now.")]
     connections: Annotated[int, Meta(description="Streaming sessions ever opened.")]
+    slow_connections: Annotated[int, Meta(description="Streaming sessions for which something waits.")]
     messages_sent: Annotated[int, Meta(description="Channel messages; heartbeats and answers not counted.")]
+    bytes_sent: Annotated[int, Meta(description="Of these, what sockets took at once, before TLS.")]
+    conflated: Annotated[int, Meta(description="Messages that a newer one replaced for a slow client.")]
     update_count: Annotated[int, Meta(description="Published on all channels in this epoch.")]
+    rates: Annotated[Rates, Meta(description="Of the last minute.")]
+    latencies: Annotated[Latencies, Meta(description="Of the last minute.")]
     epoch: Annotated[str, Meta(description="Which run of the counts.")]
     channels: Annotated[dict[str, int], Meta(description="Channel → its `update_count`.")]
     last_price: Annotated[dict[str, LatestPrice], Meta(description="Symbol → its newest price.")]
 
     @classmethod
-    def of(cls, stats: HubStats, now: EpochUs) -> Stats:
+    def of(cls, stats: HubStats, now: EpochUs, uptime_s: float) -> Stats:
         """What the hub knows of its clients."""
-        last_price = {symbol: LatestPrice.of(price, now) for symbol, price in stats.last_price.items()}
-        return cls(**{**msgspec.structs.asdict(stats), "last_price": last_price})
+        recent = stats.recent
+        return cls(
+            version=__version__,
+            uptime_s=round(uptime_s, 1),
+            active_connections=stats.active_connections,
+            connections=stats.connections,
+            slow_connections=stats.behind,
+            messages_sent=stats.messages_sent,
+            bytes_sent=stats.bytes_sent,
+            conflated=stats.conflated,
+            update_count=stats.update_count,
+            rates=Rates(
+                messages_per_s=_rate(recent.messages_sent, recent.seconds),
+                bytes_per_s=_rate(recent.bytes_sent, recent.seconds),
+                updates_per_s=_rate(recent.updates, recent.seconds),
+            ),
+            latencies=Latencies(
+                **{hop: Latency.of(getattr(recent.hops, hop)) for hop in Latencies.__struct_fields__}
+            ),
+            epoch=stats.epoch,
+            channels=stats.channels,
+            last_price={symbol: LatestPrice.of(price, now) for symbol, price in stats.last_price.items()},
+        )
+
+
+def _rate(count: int, seconds: float) -> float:
+    return round(count / seconds, 2) if seconds else 0.0
 
 
 class Health(Output, frozen=True, kw_only=True, gc=False):

@@ -130,6 +130,11 @@ OPERATIONS = {
             503: Body("It starts or stops, and says how far it is; or it cannot answer.", (Readiness, Error)),
         },
     ),
+    "/metrics": Operation(
+        "metrics",
+        "All that is measured, for Prometheus: to who asks from the daemon's own machine, or with the scope `admin`.",
+        {200: Body("Prometheus' text format, or OpenMetrics where `Accept` names it.", "*/*")},
+    ),
     "/api/v1/prices/latest": Operation(
         "latest_price",
         "The newest price of one symbol, with the quality it has now: as in `price_update`, and its age.",
@@ -190,7 +195,7 @@ OPERATIONS = {
         ),
     ),
     "/api/v1/ws/stats": Operation(
-        "stats", "Clients and messages, in total.", {200: Body("The figures.", (Stats,)), 503: _BUSY}
+        "stats", "Clients, messages, rates and delays.", {200: Body("The figures.", (Stats,)), 503: _BUSY}
     ),
     "/api/v1/ws/stream": Operation(
         "websocket",

@@ -226,10 +226,12 @@ class ClientStream(trio.abc.Stream):
         if self._outbox is not None:
             self._outbox.settle()
 
-    def keep(self, batch: Batch, written: int) -> None:
-        """Take over a batch of which `write` took only so many bytes, or none. Never blocks, never raises."""
-        if self._in_session:
-            self._backlog().keep_batch(batch, written)
+    def keep(self, batch: Batch, written: int) -> int:
+        """Take over a batch of which `write` took only so many bytes, or none. Never blocks, never raises.
+
+        Returns how many messages that waited were replaced by newer ones.
+        """
+        return self._backlog().keep_batch(batch, written) if self._in_session else 0
 
     def send_frame(self, frame: bytes) -> None:
         """Write one frame that must arrive, or keep it in its turn. Never blocks, never raises."""

@@ -25,6 +25,7 @@ from aurexd.server.credentials import Credentials
 from aurexd.server.request import Request
 from aurexd.server.stream import ClientStream
 from aurexd.settings import Settings
+from aurexd.tally import Kind, Tally
 
 log = structlog.get_logger(__name__)
 
@@ -38,8 +39,8 @@ RETRY_SPREAD_MS = 5000
 class Conversation(Protocol):
     """How one kind of session talks with its client, beside the frames that the hub writes."""
 
-    async def listen(self, session: Session) -> None:
-        """Hand the session what the client says, until it ends."""
+    async def listen(self, session: Session) -> CloseCode | None:
+        """Hand the session what the client says, until it ends: why we ended it, if it was not the session that did."""
 
     async def close(self, code: CloseCode, wait_ms: int) -> None:
         """Say good-bye, within `CLOSE_S`. `wait_ms`: when the client may come back, if it may."""
@@ -66,6 +67,7 @@ class Streaming:
         self.default_channels = frozenset(
             f"{kind}:{symbol}" for symbol in default_symbols for kind in ("price", "status")
         )
+        self.tally = Tally()
         self._hub = hub
         self._verify = credentials.verify  # one method for all sessions
 
@@ -105,7 +107,11 @@ class Streaming:
             settings=self.settings,
             clock=self.clock,
             claim=place.move_to_user,
+            tally=self.tally,
         )
+        kind = Kind.of(encoding, tls=stream.is_tls)
+        self.tally.session_opened(kind)
+        verdict: CloseCode | None = None
         try:
             opened = SessionOpened(session=session, channels=protocol.channels, resume_after=resume_after)
             await tell_when_room(self._hub, opened)
@@ -113,7 +119,7 @@ class Streaming:
                 await session.greeted.wait()
             if not session.greeted.is_set():  # the hub stopped, and never read it
                 session.close(CloseCode.GOING_AWAY)
-            await conversation.listen(session)
+            verdict = await conversation.listen(session)
         except pykka.ActorDeadError:
             session.close(CloseCode.GOING_AWAY)
         except Exception:
@@ -121,6 +127,7 @@ class Streaming:
             session.close(CloseCode.INTERNAL_ERROR)
         finally:
             session.end()
+            self.tally.session_closed(kind, session.closing or verdict)
             with trio.move_on_after(CLOSE_S, shield=True), contextlib.suppress(pykka.ActorDeadError):
                 await tell_when_room(self._hub, SessionClosed(session=session))
         if session.closing is not None:

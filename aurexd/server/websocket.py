@@ -150,10 +150,11 @@ class _Conversation:
         self._connection = connection
         self._clock = clock
 
-    async def listen(self, session: Session) -> None:
+    async def listen(self, session: Session) -> CloseCode | None:
         with contextlib.suppress(trio_websocket.ConnectionClosed):
             while True:
                 await session.receive(await self._connection.get_message())
+        return self._connection.verdict
 
     async def close(self, code: CloseCode, wait_ms: int) -> None:
         """The last words and the closing handshake."""
@@ -179,6 +180,8 @@ class _Connection(trio_websocket.WebSocketConnection):
         super().__init__(stream, WSConnection(ConnectionType.SERVER))
         self.encoding = JSON
         """What is sent in; `accept` settles it."""
+        self.verdict: CloseCode | None = None
+        """Why it was closed here for what the client's frames are, whatever they say."""
         self._client_stream = stream
         self._settings = settings
         self._control_full_at = 0.0
@@ -221,7 +224,8 @@ class _Connection(trio_websocket.WebSocketConnection):
         if isinstance(event, events.CloseConnection):
             self._client_stream.end_session()  # no data may follow
             if event.code in LIBRARY_CODES:
-                event = events.CloseConnection(event.code, close_reason(LIBRARY_CODES[event.code]))
+                self.verdict = LIBRARY_CODES[event.code]
+                event = events.CloseConnection(event.code, close_reason(self.verdict))
         await super()._send(event)
 
     async def _handle_close_connection_event(self, event: events.CloseConnection) -> None:
@@ -245,8 +249,8 @@ class _Connection(trio_websocket.WebSocketConnection):
         burst = max(1.0, rate * BURST_SECONDS)
         self._control_full_at, wait_s = spend(self._control_full_at, now, rate=rate, burst=burst)
         if wait_s:
-            reason = close_reason(CloseCode.RATE_LIMITED, retry_after_ms())
-            await self.hang_up(CloseCode.RATE_LIMITED, reason)
+            self.verdict = CloseCode.RATE_LIMITED
+            await self.hang_up(self.verdict, close_reason(self.verdict, retry_after_ms()))
         return not wait_s
 
     async def _handle_message_event(self, event: events.BytesMessage | events.TextMessage) -> None:

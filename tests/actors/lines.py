@@ -75,9 +75,10 @@ class FakeLine:
     def stuck_since(self) -> float:
         return self._outbox.taken_at if self._outbox else math.inf
 
-    def keep(self, batch: Batch, written: int) -> None:
-        self._outbox.keep_batch(batch, written)
+    def keep(self, batch: Batch, written: int) -> int:
+        replaced = self._outbox.keep_batch(batch, written)
         self._say_write_changed()
+        return replaced
 
     def send_frame(self, frame: bytes) -> None:
         if self._full:

@@ -67,11 +67,13 @@ from aurexd.server.door import Door
 from aurexd.server.events import EventStreamServer
 from aurexd.server.http import HttpServer
 from aurexd.server.interface import Phase
+from aurexd.server.metrics import Metrics
 from aurexd.server.names import Hosts
 from aurexd.server.port import Port, bind
 from aurexd.server.streaming import Streaming
 from aurexd.server.websocket import WebSocketServer
 from aurexd.settings import Settings
+from aurexd.stalls import Stalls
 from tests.frames import FrameReader
 from tests.server import published
 
@@ -614,6 +616,18 @@ async def serving(
                 settings=settings,
                 clock=served.clock,
             )
+            addresses = {"hub": served.hub, "aggregator": served.aggregator, "persister": persister}
+            metrics = Metrics(
+                phase=lambda: served.lifecycle.phase,
+                addresses=addresses,
+                actors=dict,
+                sources=served.source_statuses,
+                tally=streaming.tally,
+                door=served.door,
+                admission=admission,
+                stalls=Stalls(),
+                clock=served.clock,
+            )
             api = Api(
                 aggregator=served.aggregator,
                 hub=served.hub,
@@ -622,6 +636,7 @@ async def serving(
                 lifecycle=served.lifecycle,
                 credentials=credentials,
                 clock=served.clock,
+                metrics=metrics,
             )
             served.app = api.routes
             served.port = Port(

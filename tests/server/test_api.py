@@ -26,6 +26,7 @@ from aurexd.actors.messages import (
     CandlePage,
     CandleRow,
     GetCandles,
+    PriceChanged,
     PriceRow,
     SourceState,
     SourceStatus,
@@ -518,6 +519,7 @@ async def test_sources_say_how_they_are_and_symbols_who_carries_them() -> None:
             "lag_ms": None,
             "clock_skew_ms": None,
             "jumps": 0,
+            "connections": 0,
             "failures": 3,
             "last_error": "connection refused",
             "next_attempt": "2025-10-27T12:00:05Z",
@@ -552,6 +554,27 @@ async def test_the_figures_are_those_of_the_hub() -> None:
         served.hub.tell(status_of(Quality.STALE))
         body = (await served.fetch(f"{API}/ws/stats")).json()
         assert body["last_price"]["XAUUSD"]["quality"] == "stale", "a price never outlives its quality"
+
+
+async def test_the_figures_of_the_last_minute_are_rates_and_delays() -> None:
+    async with serving() as served:
+        first = (await served.fetch(f"{API}/ws/stats")).json()
+        nothing = {"p50_ms": None, "p99_ms": None, "count": 0}
+        assert (first["version"], first["uptime_s"]) == (__version__, 12.3)
+        assert set(first["latencies"]) == {"source", "aggregator", "hub", "socket", "delivery"}
+        assert first["latencies"]["delivery"] == nothing
+        client = await served.connect()
+        await client.messages(2)
+        now = served.clock.now()
+        served.hub.tell(PriceChanged(price=price_of(time=now), decided=now))
+        assert (await client.message())["type"] == "price_update"
+        body = (await served.fetch(f"{API}/ws/stats")).json()
+        assert body["rates"]["messages_per_s"] > 0
+        assert body["rates"]["bytes_per_s"] > body["rates"]["messages_per_s"]
+        assert body["bytes_sent"] > 100
+        delivery = body["latencies"]["delivery"]
+        assert (delivery["count"], body["latencies"]["socket"]["count"]) == (1, 1)
+        assert 0 < delivery["p50_ms"] <= delivery["p99_ms"] < 10_000
 
 
 async def test_health_is_that_the_core_answers() -> None:

@@ -259,7 +259,6 @@ GUARDED = [
     f"{API}/sources",
     f"{API}/ws/stats",
     f"{API}/new",
-    "/metrics",
 ]
 
 
