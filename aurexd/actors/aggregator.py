@@ -230,8 +230,8 @@ class Aggregator(TrioActor):
         price = changed = None
         if verdict.publish is not None:
             price = symbol.price = symbol.priced(verdict.publish)
-            decided = self._clock.now() if verdict.publish is tick else None
-            changed = PriceChanged(price=price, decided=decided)
+            by_tick = tick is not None and tick.receive_time == price.receive_time
+            changed = PriceChanged(price=price, decided=self._clock.now() if by_tick else None)
             await _tell(self._hub, changed)
         if tick is not None or price is not None:
             await _tell(self._persister, Recorded(tick=tick, price=price))

@@ -227,6 +227,17 @@ MEASURES: dict[str, tuple[Measure, ...]] = {
             _symbols(lambda s, _: _is((s.symbol,), Quality, s.quality)),
         ),
         Measure(
+            "aurexd_symbol_confidence",
+            "gauge",
+            "How near to it the sources lie that it is made of; only of a consensus.",
+            ("symbol",),
+            _symbols(
+                lambda s, _: (
+                    [((s.symbol,), float(c))] if s.price and (c := s.price.confidence) is not None else ()
+                )
+            ),
+        ),
+        Measure(
             "aurexd_symbol_market_open",
             "gauge",
             "Whether its market is open.",

@@ -222,6 +222,17 @@ async def test_a_price_says_that_the_one_before_it_came_from_elsewhere(autojump_
         ]
 
 
+async def test_it_is_known_when_a_price_was_decided_that_a_tick_has_just_made(autojump_clock: object) -> None:
+    async with pipeline() as p:
+        await p.tick("best", "2000")
+        await trio.sleep(3)
+        await p.tick("second", "2001")
+        await trio.sleep(2.5)  # the best one falls silent: the price is the second's last
+        await p.tick("second", "2002")
+        decided = [m.decided for m in p.seen() if isinstance(m, PriceChanged)]
+        assert [time is not None for time in decided] == [True, False, True]
+
+
 async def test_when_all_fall_silent_the_quality_is_pushed_and_the_price_says_it(
     autojump_clock: object,
 ) -> None:
