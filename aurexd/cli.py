@@ -191,8 +191,6 @@ def _add_config(command: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    # Killed by the watchdog (SIGABRT) or by a library's bug, it says where every thread stood.
-    faulthandler.enable()
     file = config_file(options.config)
     config = load(file)
     log.configure(config.log.level, config.log.format, secrets=config.secrets)
@@ -207,6 +205,8 @@ def _serve(config: Config, file: Path) -> int:
 
     from aurexd.daemon import run_daemon
 
+    # Killed by the watchdog (SIGABRT) or by a library's bug, it says where every thread stood.
+    faulthandler.enable()
     trio.run(run_daemon, config, file)
     return EX_OK
 
