@@ -18,7 +18,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
-from statistics import median
 
 from aurexd.market import Quality, Tick
 from aurexd.selection import Candidate, Choice, Policy, Selection, Standing, lost
@@ -71,9 +70,9 @@ POLICIES: dict[str, type[Policy]] = {policy.name: policy for policy in (Selectio
 def centre(ticks: Sequence[Tick]) -> Choice:
     """What these amount to; one of each source, in configuration order, one at least."""
     books = [_book(tick) for tick in ticks]
-    bid, ask = median(bid for bid, _ in books), median(ask for _, ask in books)
+    bid, ask = _median([bid for bid, _ in books]), _median([ask for _, ask in books])
     mid = (bid + ask) / 2
-    apart = ROBUST_DEVIATION * median(abs((bid + ask) / 2 - mid) for bid, ask in books)
+    apart = ROBUST_DEVIATION * _median([abs((bid + ask) / 2 - mid) for bid, ask in books])
     confidence = max(apart, (ask - bid) / 2)
     quoted = any(tick.bid is not None and tick.ask is not None for tick in ticks)
     newest = max(ticks, key=lambda tick: tick.receive_time)
@@ -90,6 +89,13 @@ def centre(ticks: Sequence[Tick]) -> Choice:
     )
     alone = len(ticks) == 1 and not quoted
     return Choice(tick, tuple(tick.source for tick in ticks), None if alone else confidence)
+
+
+def _median(values: list[Decimal]) -> Decimal:
+    """As `statistics.median`, which takes three times as long."""
+    values.sort()
+    half = len(values) // 2
+    return values[half] if len(values) % 2 else (values[half - 1] + values[half]) / 2
 
 
 def _book(tick: Tick) -> tuple[Decimal, Decimal]:

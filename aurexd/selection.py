@@ -251,12 +251,20 @@ class Policy(abc.ABC):
             return math.inf
         if not _any_fresh(self._makers, now):
             return self._awaited_until if self._awaited_until > now else math.inf
-        returning = [
-            proven_at
-            for c in self._ranked
-            if c.is_fresh(now) and (proven_at := c.proven_at(self.return_after_s)) > now and self._awaits(c)
-        ]
-        return min([*(c.stale_at for c in self._makers if c.is_fresh(now)), *returning])
+        change = math.inf
+        for c in self._makers:
+            if now < c.stale_at < change:
+                change = c.stale_at
+        for c in self._ranked:
+            # Of those that were lost and are fresh: the others have nothing to prove.
+            if (
+                c.lost
+                and now < c.stale_at
+                and now < c.proven_at(self.return_after_s) < change
+                and self._awaits(c)
+            ):
+                change = c.proven_at(self.return_after_s)
+        return change
 
     def standing(self, source: str, now: float) -> Standing:
         """What part a source has in the price, as of `now`.
@@ -298,26 +306,26 @@ class Policy(abc.ABC):
         before, quality_before = self._makers, self.quality
         makers = self._makers = self._choose(now)
         fresh = _any_fresh(makers, now)
-        self._provisional = self._provisional and not (fresh and self._opens is None)
-        self.quality = self._quality(now)
+        if fresh and self._opens is None:
+            self._provisional = False
+        self.quality = self._quality(now, fresh=fresh)
         others = makers != before
         changed = others or self.quality is not quality_before
         if others:
             self.made_by_since = now
         if changed:
             self.reason = self._explain(before, now)
-        counts = tick is not None and any(tick is maker.tick for maker in makers)
         publish = None
-        if others or (counts and (fresh or self._opens is not None)):
+        if others or (tick is not None and (fresh or self._opens is not None) and _has(makers, tick)):
             publish = self._choice(makers)
         if not changed and publish is None:
             return NOTHING
         return Verdict(publish, changed, self.reason if changed else "")
 
-    def _quality(self, now: float) -> Quality:
+    def _quality(self, now: float, *, fresh: bool) -> Quality:
         if self._opens is not None:
             return Quality.CLOSED
-        if _any_fresh(self._makers, now):
+        if fresh:
             return self._makers[0].quality()
         return Quality.CLOSED if now < self._awaited_until else Quality.STALE
 
@@ -338,8 +346,21 @@ def lost(makers: Sequence[Candidate]) -> str:
     return "; ".join(f"{c.source}: no fresh price for {c.stale_after_s:g} s" for c in makers)
 
 
-def _any_fresh(makers: Iterable[Candidate], now: float) -> bool:
-    return any(maker.is_fresh(now) for maker in makers)
+# Asked several times a tick, of one or a few: a generator takes five times as long.
+
+
+def _has(makers: tuple[Candidate, ...], tick: Tick) -> bool:
+    for maker in makers:  # noqa: SIM110
+        if maker.tick is tick:
+            return True
+    return False
+
+
+def _any_fresh(makers: tuple[Candidate, ...], now: float) -> bool:
+    for maker in makers:  # noqa: SIM110
+        if now < maker.stale_at:
+            return True
+    return False
 
 
 class Selection(Policy):
