@@ -4,8 +4,8 @@
 
 Each minute is its open, extremes and close, a quarter of a minute each, one tick a second: harsher than the market,
 which needs more than a second for a minute's range. Every ten seconds a bad tick comes in between. Told is how many
-genuine ticks were held back, for how long the believed price lagged behind at most, and how many bad ones were believed;
-with one source, and with a second that says the same half a second later.
+genuine ticks were held back, for how long the believed price lagged behind at most, and how many bad ones were
+believed; with one source, and with a second that says the same half a second later.
 """
 
 from __future__ import annotations
