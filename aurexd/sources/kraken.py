@@ -225,7 +225,7 @@ class Kraken(Provider[KrakenSettings]):
     async def history(self, code: str, start: EpochUs, end: EpochUs, clock: Clock) -> list[Bar]:
         """See `Provider.history`."""
         del end  # there is no such parameter
-        query = urlencode({"pair": code, "interval": 1, "since": start // SECOND_US - 60})
+        query = urlencode({"pair": code.replace("/", ""), "interval": 1, "since": start // SECOND_US - 60})
         async with http_client(self.title, None) as client:
             _, body = await fetch(
                 client,

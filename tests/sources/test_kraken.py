@@ -379,7 +379,7 @@ async def test_the_minutes_of_the_last_hours_are_read_exactly() -> None:
     )
     assert [bar.start // SECOND_US - FIVE for bar in bars] == [0, 60]
     assert request.path == "/0/public/OHLC"
-    assert request.query == {"pair": "PAXG/USD", "interval": "1", "since": str(FIVE - 60)}
+    assert request.query == {"pair": "PAXGUSD", "interval": "1", "since": str(FIVE - 60)}
 
 
 async def test_a_minute_without_a_trade_is_none() -> None:
