@@ -343,7 +343,7 @@ class Daemon:
             lambda: StoreWorker(
                 storage.url,
                 {name: CALENDARS[symbol.calendar].day for name, symbol in self._config.symbols.items()},
-                fill_us=int(storage.fill_gaps_hours * HOUR_US),
+                fill_us=int(max((rules.hours for rules in self._fill_rules()), default=0.0) * HOUR_US),
             ),
             shutdown_s=STORE_STOP_S,
         )
