@@ -66,7 +66,7 @@ from aurexd.server.events import EventStreamServer
 from aurexd.server.http import HttpServer
 from aurexd.server.interface import Phase
 from aurexd.server.metrics import Metrics
-from aurexd.server.names import Hosts, certificate_names
+from aurexd.server.names import Hosts, certificate_expiry, certificate_names
 from aurexd.server.port import Port, adopt, bind
 from aurexd.server.streaming import CLOSE_S, Streaming
 from aurexd.server.tls import server_tls
@@ -205,12 +205,14 @@ class Daemon:
         tls = await trio.to_thread.run_sync(server_tls, plan.config.tls)
         authority = await trio.to_thread.run_sync(authority_of, plan.config)
         certified = await trio.to_thread.run_sync(certificate_names, plan.config.tls)
+        expires = await trio.to_thread.run_sync(certificate_expiry, plan.config.tls)
         # From here on nothing fails and nothing waits, so that nobody sees one half of it.
         self._config = plan.config
         self.settings.replace(plan.config)
         self.settings.authority = authority
         self.port.tls = tls
         self._hosts.certified = certified
+        self._certificate_expires = expires
         configure_log(
             plan.config.log.level,
             plan.config.log.format,
@@ -453,6 +455,7 @@ class Daemon:
         config, hub = self._config, self._core.address("hub")
         tls = server_tls(config.tls)
         self._hosts.certified = certificate_names(config.tls)
+        self._certificate_expires = certificate_expiry(config.tls)
         streaming = Streaming(
             hub=hub,
             symbols=frozenset(config.symbols),
@@ -473,6 +476,7 @@ class Daemon:
             tally=streaming.tally,
             door=self._door,
             admission=self._admission,
+            certificate_expires=lambda: self._certificate_expires,
             stalls=self._stalls,
             clock=self._clock,
         )

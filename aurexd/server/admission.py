@@ -93,6 +93,11 @@ class Admission:
         """How many are in."""
         return self._counts.total
 
+    @property
+    def limit(self) -> int:
+        """How many may be; 0: any number."""
+        return self._settings.limits.max_connections
+
     def drain(self, plan: Drain) -> None:
         """Let nobody in any more: whoever comes is given a time among those who are sent away."""
         self._drain = plan

@@ -38,6 +38,10 @@ SAY_S = 60.0
 """Of those that are hung up on there is one line in the log in this time, which counts them."""
 
 
+HANG_UPS = ("attempts", "refusals", "handshakes_per_ip", "handshakes", "gave_way", "proxy_header")
+"""Why a connection is ended without a word."""
+
+
 class Visit:
     """One connection, from its acceptance until its first request is read."""
 

@@ -25,8 +25,9 @@ from aurexd.market import SECOND_US, EpochUs, Quality
 from aurexd.protocol.channels import KINDS
 from aurexd.protocol.codes import CloseCode, ErrorCode
 from aurexd.protocol.data import MarketState
+from aurexd.screening import Refusal
 from aurexd.server.admission import Admission
-from aurexd.server.door import Door
+from aurexd.server.door import HANG_UPS, Door
 from aurexd.server.interface import Phase
 from aurexd.stalls import Stalls
 from aurexd.tally import CLIENT_LEFT, Kind, Tally
@@ -37,6 +38,8 @@ Sample: TypeAlias = "tuple[tuple[str, ...], float | Buckets]"
 DOCUMENT = Path(__file__).parents[2] / "docs" / "operations.md"
 
 _MARKED = re.compile(r"(<!-- made: metrics -->\n).*?(<!-- end -->)", re.DOTALL)
+
+REFUSALS = [refusal.value for refusal in Refusal]
 
 PHASES: tuple[Phase, ...] = ("starting", "serving", "draining")
 
@@ -55,6 +58,7 @@ class Gathered(msgspec.Struct, kw_only=True, gc=False):
     tally: Tally
     door: Door
     admission: Admission
+    certificate_expires: EpochUs | None
     answered: Mapping[tuple[str, int], int]
     """HTTP requests, by route and status."""
     stalls: Stalls
@@ -190,6 +194,13 @@ MEASURES: dict[str, tuple[Measure, ...]] = {
             lambda g: [((name,), inbox.capacity) for name, inbox in g.inboxes.items()],
         ),
         Measure(
+            "aurexd_certificate_expiry_timestamp_seconds",
+            "gauge",
+            "When the certificate expires that is served with; not there without TLS.",
+            (),
+            lambda g: _one(None if g.certificate_expires is None else g.certificate_expires / SECOND_US),
+        ),
+        Measure(
             "aurexd_loop_lag_seconds",
             "histogram",
             "How late the event loop comes round, looked at four times a second.",
@@ -229,7 +240,7 @@ MEASURES: dict[str, tuple[Measure, ...]] = {
         Measure(
             "aurexd_symbol_confidence",
             "gauge",
-            "How near to it the sources lie that it is made of; only of a consensus.",
+            "Of a consensus: half the width of the band in which the price lies.",
             ("symbol",),
             _symbols(
                 lambda s, _: (
@@ -272,7 +283,9 @@ MEASURES: dict[str, tuple[Measure, ...]] = {
             "counter",
             "What it sent that could not be used or was not believed, by reason.",
             ("source", "reason"),
-            _sources(lambda s, _: [((s.name, reason), count) for reason, count in s.rejected.items()]),
+            _sources(
+                lambda s, _: [((s.name, *reason), count) for reason, count in _each(s.rejected, REFUSALS)]
+            ),
         ),
         Measure(
             "aurexd_source_jumps",
@@ -399,6 +412,13 @@ MEASURES: dict[str, tuple[Measure, ...]] = {
             lambda g: _kinds(g.tally.sessions),
         ),
         Measure(
+            "aurexd_sessions_limit",
+            "gauge",
+            "How many there may be; not there where `max_connections` is 0.",
+            (),
+            lambda g: _one(g.admission.limit or None),
+        ),
+        Measure(
             "aurexd_sessions_opened",
             "counter",
             "Streaming sessions that began.",
@@ -449,7 +469,7 @@ MEASURES: dict[str, tuple[Measure, ...]] = {
             "counter",
             "Connections that were ended without a word, by reason.",
             ("reason",),
-            lambda g: _each(g.door.hang_ups),
+            lambda g: _each(g.door.hang_ups, HANG_UPS),
         ),
         Measure(
             "aurexd_handshakes",
@@ -477,9 +497,9 @@ MEASURES: dict[str, tuple[Measure, ...]] = {
             "counter",
             "HTTP requests that did not reach a route, by status.",
             ("status",),
-            lambda g: [
-                ((str(int(status)),), count) for status, count in g.admission.requests_refused.items()
-            ],
+            lambda g: _each(
+                {str(int(s)): n for s, n in g.admission.requests_refused.items()}, ["421", "429"]
+            ),
         ),
         Measure(
             "aurexd_requests",

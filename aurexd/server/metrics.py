@@ -24,6 +24,7 @@ from aurexd.actors.trio_actor import ask
 from aurexd.clock import Clock
 from aurexd.errors import InboxFullError
 from aurexd.histogram import Buckets
+from aurexd.market import EpochUs
 from aurexd.server.admission import Admission
 from aurexd.server.door import Door
 from aurexd.server.interface import Phase
@@ -50,6 +51,7 @@ class Metrics:
         tally: Tally,
         door: Door,
         admission: Admission,
+        certificate_expires: Callable[[], EpochUs | None],
         stalls: Stalls,
         clock: Clock,
     ) -> None:
@@ -61,6 +63,7 @@ class Metrics:
         self._tally = tally
         self._door = door
         self._admission = admission
+        self._certificate_expires = certificate_expires
         self._stalls = stalls
         self._clock = clock
 
@@ -85,6 +88,7 @@ class Metrics:
             tally=self._tally,
             door=self._door,
             admission=self._admission,
+            certificate_expires=self._certificate_expires(),
             answered=answered,
             stalls=self._stalls,
         )

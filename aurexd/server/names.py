@@ -12,6 +12,7 @@ from cryptography import x509
 from aurexd.config.model import Tls
 from aurexd.foreign import clean
 from aurexd.hosts import is_allowed, names_of
+from aurexd.market import SECOND_US, EpochUs
 from aurexd.server.request import Request
 from aurexd.settings import Settings
 
@@ -39,6 +40,17 @@ class Hosts:
     def why(self, request: Request) -> str:
         """What to tell a client whose request is not."""
         return f"this server is not called {clean(request.host, 100)!r}: its operator names it in listen.allowed_hosts"
+
+
+def certificate_expiry(tls: Tls) -> EpochUs | None:
+    """When the certificate that is served with expires; None without one. Reads it: not for the loop."""
+    if not tls.certificate:
+        return None
+    try:
+        certificate = x509.load_pem_x509_certificates(Path(tls.certificate).read_bytes())[0]
+    except ValueError:  # what OpenSSL takes and this library does not
+        return None
+    return EpochUs(int(certificate.not_valid_after_utc.timestamp()) * SECOND_US)
 
 
 def certificate_names(tls: Tls) -> frozenset[str]:

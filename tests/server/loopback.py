@@ -625,6 +625,7 @@ async def serving(
                 tally=streaming.tally,
                 door=served.door,
                 admission=admission,
+                certificate_expires=lambda: None,
                 stalls=Stalls(),
                 clock=served.clock,
             )

@@ -12,7 +12,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from aurexd.config.model import Config, Limits, Tls
-from aurexd.server.names import Hosts, certificate_names
+from aurexd.market import SECOND_US, EpochUs
+from aurexd.server.names import Hosts, certificate_expiry, certificate_names
 from aurexd.server.request import Request
 from aurexd.settings import Settings
 
@@ -22,6 +23,10 @@ CERTIFIED = frozenset({"gold.example", "*.aurex.example"})
 
 def names_in(file: Path) -> frozenset[str]:
     return certificate_names(Tls(certificate=str(file), private_key="unused"))
+
+
+def expiry_of(file: Path) -> EpochUs | None:
+    return certificate_expiry(Tls(certificate=str(file), private_key="unused"))
 
 
 def request(host: str, *, proxied: bool = False) -> Request:
@@ -66,7 +71,7 @@ def test_the_names_of_a_certificate_are_those_of_its_hosts(tmp_path: Path) -> No
     assert names_in(tmp_path / "chain.pem") == {"gold.example", "*.aurex.example"}
 
 
-def test_a_certificate_without_names_has_none(tmp_path: Path) -> None:
+def test_a_certificate_without_names_has_none_but_expires(tmp_path: Path) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "gold.example")])
     now = datetime.now(UTC)
@@ -74,6 +79,9 @@ def test_a_certificate_without_names_has_none(tmp_path: Path) -> None:
     pem = builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
     (tmp_path / "cert.pem").write_bytes(pem)
     assert names_in(tmp_path / "cert.pem") == frozenset()
+    assert expiry_of(tmp_path / "cert.pem") == int((now + timedelta(days=1)).timestamp()) * SECOND_US
     assert certificate_names(Tls()) == frozenset()
+    assert certificate_expiry(Tls()) is None
     (tmp_path / "cert.pem").write_bytes(b"no certificate")
     assert names_in(tmp_path / "cert.pem") == frozenset()
+    assert expiry_of(tmp_path / "cert.pem") is None
