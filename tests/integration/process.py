@@ -120,6 +120,10 @@ class Running:
         answer = httpx.get(f"http://127.0.0.1:{self.port}{path}", params=query, timeout=10)
         return answer.json()
 
+    def text(self, path: str) -> str:
+        """The same, where it is no JSON."""
+        return httpx.get(f"http://127.0.0.1:{self.port}{path}", timeout=10).text
+
     def events(self, name: str) -> list[dict[str, Any]]:
         """The log's lines of one event."""
         if not self.log_file.exists():
