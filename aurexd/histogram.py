@@ -116,14 +116,15 @@ class Histogram:
 class Recent(Generic[T]):
     """Samples of something that grows, so that its growth of the last minute can be told."""
 
-    def __init__(self, *, span_s: float = 60.0, every_s: float = 5.0) -> None:
+    def __init__(self, now: float, sample: T, *, span_s: float = 60.0, every_s: float = 5.0) -> None:
+        """`sample`: how it stands at first."""
         self._span_s = span_s
         self._every_s = every_s
-        self._samples: deque[tuple[float, T]] = deque()
+        self._samples = deque([(now, sample)])
 
     def is_due(self, now: float) -> bool:
         """Whether it is time for another sample."""
-        return not self._samples or now - self._samples[-1][0] >= self._every_s
+        return now - self._samples[-1][0] >= self._every_s
 
     def note(self, now: float, sample: T) -> None:
         """Keep how it stands, and of what is older than the span only the newest."""
@@ -132,6 +133,6 @@ class Recent(Generic[T]):
             self._samples.popleft()
 
     @property
-    def oldest(self) -> T | None:
-        """How it stood a span ago, or first of all; None before there is a sample."""
-        return self._samples[0][1] if self._samples else None
+    def oldest(self) -> T:
+        """How it stood a span ago, or first of all."""
+        return self._samples[0][1]

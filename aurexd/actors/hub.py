@@ -123,8 +123,7 @@ class Hub(TrioActor):
         self._resumes = {True: 0, False: 0}
         self._alerts_fired = self._alerts_acknowledged = 0
         self._delays = Delays()
-        self._recent: Recent[Recently] = Recent()
-        self._began = trio.current_time()
+        self._recent: Recent[Recently]
         self._beats = 0
         self._drain: Drain | None = None
         self._silence_s = math.inf
@@ -145,6 +144,8 @@ class Hub(TrioActor):
             log.warning("handover_lost", reason=str(error), consequence="clients that come back start over")
         else:
             self._take_over(left)
+        now = trio.current_time()
+        self._recent = Recent(now, self._so_far(now))
         if self._settings.realtime.io_uring:
             self._ring = SendRing.open()
         log.info("fan_out_ready", by="io_uring" if self._ring is not None else "send")
@@ -261,7 +262,8 @@ class Hub(TrioActor):
             return
         due, self._due = self._due, []
         self._delays.begin(self._clock.now())
-        started, since, written_to = trio.current_time(), 0.0, 0
+        started = since = ended = trio.current_time()
+        written_to = 0
         touched = {update.channel for update in due}
         for audience in list(self._audiences.values()):
             if touched.isdisjoint(audience.channels):
@@ -275,6 +277,12 @@ class Hub(TrioActor):
             start = 0
             while start < len(audience.sessions):
                 stop, began = min(start + audience.slice, len(audience.sessions)), trio.current_time()
+                # Many small audiences are counted together: what is done for each of them is done for each client.
+                if written_to and began - since >= COUNT_WITHIN_S:
+                    self._delays.written(since - started, ended - started, written_to)
+                    written_to = 0
+                if not written_to:
+                    since = began
                 short = audience.write(batch.data, start, stop)
                 for seat, written in short:
                     self._conflated += audience.sessions[seat].keep(batch, written)
@@ -282,13 +290,7 @@ class Hub(TrioActor):
                 self._deferred += len(short)
                 ended = trio.current_time()
                 audience.pace(ended - began)
-                # Many small audiences are counted together: what is done for each of them is done for each client.
-                if not written_to:
-                    since = began
                 written_to += stop - start - len(short)
-                if ended - since >= COUNT_WITHIN_S:
-                    self._delays.written(since - started, ended - started, written_to)
-                    written_to = 0
                 start = stop
                 await trio.lowlevel.checkpoint()
         if written_to:
@@ -530,7 +532,7 @@ class Hub(TrioActor):
 
     def _so_far(self, now: float) -> Recently:
         return Recently(
-            seconds=now - self._began,
+            seconds=now,
             messages_sent=self._sent.total(),
             bytes_sent=self._bytes_sent,
             updates=self._rings.seq,
@@ -538,15 +540,7 @@ class Hub(TrioActor):
         )
 
     def _stats(self) -> HubStats:
-        so_far = recent = self._so_far(trio.current_time())
-        if (before := self._recent.oldest) is not None:
-            recent = Recently(
-                seconds=so_far.seconds - before.seconds,
-                messages_sent=so_far.messages_sent - before.messages_sent,
-                bytes_sent=so_far.bytes_sent - before.bytes_sent,
-                updates=so_far.updates - before.updates,
-                hops=so_far.hops.since(before.hops),
-            )
+        so_far, before = self._so_far(trio.current_time()), self._recent.oldest
         behind = [session for audience in self._audiences.values() for session in audience.behind]
         return HubStats(
             epoch=self.epoch,
@@ -564,7 +558,13 @@ class Hub(TrioActor):
             alerts_acknowledged=self._alerts_acknowledged,
             alerts_waiting=sum(map(len, self._mail.values())),
             hops=so_far.hops,
-            recent=recent,
+            recent=Recently(
+                seconds=so_far.seconds - before.seconds,
+                messages_sent=so_far.messages_sent - before.messages_sent,
+                bytes_sent=so_far.bytes_sent - before.bytes_sent,
+                updates=so_far.updates - before.updates,
+                hops=so_far.hops.since(before.hops),
+            ),
             update_count=self._rings.seq,
             channels=self._rings.counts(),
             last_price={symbol: self._price_now(symbol) for symbol in self._prices},

@@ -248,6 +248,55 @@ async def test_nobody_is_told_of_channels_he_does_not_have(autojump_clock: objec
         assert client.line.take() == stranger.line.take() == []
 
 
+async def test_what_is_sent_waits_and_is_conflated_is_counted(autojump_clock: object) -> None:
+    async with opened() as house:
+        slow, quick = await house.open(PRICE), await house.open(PRICE)
+        await house.tell(price("1.00"))
+        frame = len(quick.line.writes[-1])
+        slow.line.full = True
+        for _ in range(3):
+            await house.tell(price("2.00"))
+        stats = await house.stats()
+        assert (stats.messages_sent, stats.sent) == (8, {"price": 8})
+        assert stats.bytes_sent == 5 * frame, "what waits is not sent"
+        assert (stats.deferred, stats.conflated, stats.behind) == (3, 2, 1)
+        assert stats.held_bytes > 0
+        slow.line.full = False
+        assert (await house.stats()).behind == 0
+
+
+async def test_each_client_s_delay_is_counted_of_those_that_had_room(autojump_clock: object) -> None:
+    async with opened() as house:
+        clients = [await house.open(*channels) for channels in ((PRICE,), (PRICE,), (PRICE, STATUS), ())]
+        clients[0].line.full = True
+        now = house.clock.now()
+        changed = price("1.00").price
+        changed = msgspec.structs.replace(
+            changed, source_time=now - 2 * SECOND_US, receive_time=now - SECOND_US
+        )
+        await house.tell(PriceChanged(price=changed, decided=now - 1000))
+        await house.tell(price("1.00"), status())  # nobody's delay
+        hops = (await house.stats()).hops
+        assert [hops.source.total, hops.aggregator.total, hops.hub.total] == [
+            pytest.approx(s) for s in (1, 0.999, 0.001)
+        ]
+        assert (hops.socket.count, hops.delivery.count) == (2, 2)
+        assert hops.delivery.total == pytest.approx(2)
+
+
+async def test_the_last_minute_is_the_last_minute_s(autojump_clock: object) -> None:
+    async with opened() as house:
+        await house.open(PRICE)
+        await house.tell(*[price("1.00")] * 10)
+        await trio.sleep(30)
+        recent = (await house.stats()).recent
+        assert (recent.messages_sent, 25 < recent.seconds <= 30) == (10, True)
+        await trio.sleep(60)
+        await house.tell(price("2.00"))
+        recent = (await house.stats()).recent
+        assert (recent.messages_sent, recent.updates, 60 <= recent.seconds < 66) == (1, 1, True)
+
+
 async def test_a_slow_client_costs_the_others_nothing(autojump_clock: object) -> None:
     async with opened() as house:
         slow, quick = await house.open(PRICE), await house.open(PRICE)

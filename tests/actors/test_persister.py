@@ -192,6 +192,24 @@ async def test_records_are_committed_within_the_flush_interval(tmp_path: Path) -
         assert [row.receive_time for row in await r.history()] == [95, 96, 97, 98, 99]
 
 
+async def test_what_the_database_does_is_counted_with_its_time(tmp_path: Path) -> None:
+    path, now = tmp_path / "a.db", SystemClock().now()
+    async with running(path) as r:
+        r.tell(record(receive_time=1), record(receive_time=2), record(receive_time=now))
+        status = await r.wait_for(lambda s: s.stored == 3)
+        await r.history()
+        status = await r.status()
+        assert status.capacity > 0
+        for counted in (status.batches, status.appends, status.reads):
+            assert counted is not None
+            assert counted.count >= 1
+        assert status.batches is not None
+        assert status.batches.total == 3
+        assert (status.failures, status.deleted) == (0, 0)
+    async with running(path, retention_days=1) as r:
+        assert (await r.wait_for(lambda s: s.deleted > 0)).deleted == 4, "a tick and its price each"
+
+
 async def test_a_steady_stream_is_written_once_per_interval(tmp_path: Path) -> None:
     disk = Disk()
     async with running(tmp_path / "a.db", flush_interval_s=0.05, disk=disk) as r:
@@ -311,6 +329,7 @@ async def test_a_lock_degrades_the_store_and_nothing_is_lost_when_it_goes(tmp_pa
                 assert status.reason is not None
                 assert "locked by another process" in status.reason
                 assert status.waiting == 50
+                assert status.failures > 0
                 other.execute("ROLLBACK")
             await r.wait_for(lambda s: s.state is StoreState.OK and s.stored == 50)
             assert in_order(r.path) == list(range(50))
