@@ -274,7 +274,7 @@ async def test_each_client_s_delay_is_counted_of_those_that_had_room(autojump_cl
         changed = msgspec.structs.replace(
             changed, source_time=now - 2 * SECOND_US, receive_time=now - SECOND_US
         )
-        await house.tell(PriceChanged(price=changed, decided=now - 1000))
+        await house.tell(PriceChanged(price=changed, decided=EpochUs(now - 1000)))
         await house.tell(price("1.00"), status())  # nobody's delay
         hops = (await house.stats()).hops
         assert [hops.source.total, hops.aggregator.total, hops.hub.total] == [
