@@ -21,22 +21,8 @@ SECONDS = (
 """Bounds for what happens within the daemon: fine where it matters, so that a quantile is right by a quarter."""
 
 LONG_SECONDS = (
-    0.01,
-    0.025,
-    0.05,
-    0.1,
-    0.15,
-    0.25,
-    0.5,
-    1.0,
-    2.5,
-    5.0,
-    10.0,
-    30.0,
-    60.0,
-    300.0,
-    900.0,
-    3600.0,
+    *(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
+    *(30.0, 60.0, 300.0, 900.0, 3600.0),
 )
 """Bounds for what others let us wait for."""
 
