@@ -1,27 +1,36 @@
-"""The log: one structlog chain for aurexd's own events and for the libraries', redacted, to standard error.
+"""The log: one structlog chain for aurexd's own events and for the libraries', redacted, to where it is read.
 
 Levels: `error` a person must look; `warning` we coped; `info` a life began or ended; `debug` each message.
-An event is a constant `noun_verbed`; what varies stands in keys, with units in their names.
+An event is a constant `noun_verbed`; what varies stands in keys, with units in their names. Warnings and errors that
+repeat themselves without end are left out, and counted (`repeats.py`).
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 import threading
-from collections.abc import Iterable, MutableMapping
+import time
+from collections.abc import Callable, Iterable, MutableMapping
 from typing import Any, Literal, TextIO
 
 import msgspec
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from aurexd import journal
 from aurexd.foreign import escape
+from aurexd.journal import Journal
 from aurexd.redaction import Redactor
+from aurexd.repeats import KIND, Repeats, kind_of
 
 Level = Literal["debug", "info", "warning", "error"]
-Format = Literal["auto", "console", "json"]
+Format = Literal["auto", "console", "json", "journal"]
+
+PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
+"""Level → syslog's severity, which is the journal's."""
 
 LIBRARY_LEVELS = {
     # pykka, trio-websocket, hypercorn: from warning on. Their info tells of every request, with its URL.
@@ -43,24 +52,30 @@ def configure(
 ) -> None:
     """Send the process's log to `stream` (standard error). May be called again: the latest call holds.
 
-    `auto` is for people on a terminal and JSON lines otherwise. `secrets` are texts that must never be seen.
+    `auto` is for people on a terminal, the journal where that listens to the stream, else JSON lines. `secrets` are
+    texts that must never be seen.
     """
     stream = sys.stderr if stream is None else stream
-    console = format == "console" or (format == "auto" and stream.isatty())
+    if format == "auto":
+        format = "console" if stream.isatty() else "journal" if _is_journal(stream) else "json"  # noqa: A001
     redactor = Redactor(secrets)
+    former = structlog.get_config()["logger_factory"]
+    if isinstance(former, _Entries):
+        former.journal.close()
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             _add_logger_name,
+            _leave_out_repeats(Repeats()),
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             # Tracebacks become text before they are redacted: they hold URLs too.
             structlog.processors.format_exc_info,
             _redact(redactor),
-            *(_console(colors=stream.isatty()) if console else [_json_line]),
+            *_RENDERERS[format](stream),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=_Lines(stream),
+        logger_factory=_Entries(Journal()) if format == "journal" else _Lines(stream),
         # Uncached, so that a later call changes the level of every logger there is.
         cache_logger_on_first_use=False,
     )
@@ -89,12 +104,33 @@ class _Lines:
                 pass
 
 
-class _LineLogger:
-    """What structlog calls with a rendered line; `name` is the module that logs."""
+class _Entries:
+    """Makes the loggers that write to the journal."""
 
-    def __init__(self, name: str, lines: _Lines) -> None:
+    def __init__(self, journal: Journal) -> None:
+        self.journal = journal
+
+    def __call__(self, name: str = "") -> _LineLogger:
+        return _LineLogger(name, self)
+
+    def write(self, **fields: str) -> None:
+        """Write one entry."""
+        self.journal.send(fields)
+
+
+class _LineLogger:
+    """What structlog calls with what was rendered; `name` is the module that logs."""
+
+    def __init__(self, name: str, to: _Lines | _Entries) -> None:
         self.name = name
-        self.debug = self.info = self.warning = self.error = self.critical = lines.write
+        self.debug = self.info = self.warning = self.error = self.critical = to.write
+
+
+def _is_journal(stream: TextIO) -> bool:
+    try:
+        return journal.is_listening_to(stream.fileno(), os.environ)
+    except (OSError, ValueError):  # a stream of a test, or a closed one
+        return False
 
 
 class FromLibraries(logging.Handler):
@@ -131,6 +167,29 @@ def _add_logger_name(logger: WrappedLogger, _method: str, event: EventDict) -> E
     return event
 
 
+_now = time.monotonic
+
+
+def _leave_out_repeats(repeats: Repeats) -> Processor:
+    lock, log = threading.Lock(), structlog.get_logger(__name__)
+
+    def leave_out(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+        now = _now()
+        with lock:
+            overdue = list(repeats.overdue(now))
+            swallowed = repeats.admit(kind_of(event), now) if event["level"] not in {"debug", "info"} else 0
+        for kind, count in overdue:
+            about = {f"of_{key}": value for key, value in zip(KIND, kind, strict=True) if value}
+            log.warning("lines_left_out", swallowed=count, **about)
+        if swallowed is None:
+            raise structlog.DropEvent
+        if swallowed:
+            event["swallowed"] = swallowed
+        return event
+
+    return leave_out
+
+
 def _redact(redactor: Redactor) -> Processor:
     def redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
         redacted: EventDict = redactor.value(event)
@@ -139,10 +198,12 @@ def _redact(redactor: Redactor) -> Processor:
     return redact
 
 
-def _console(*, colors: bool) -> list[Processor]:
+def _console(stream: TextIO) -> list[Processor]:
     return [
         _escape_controls,
-        structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=structlog.dev.plain_traceback),
+        structlog.dev.ConsoleRenderer(
+            colors=stream.isatty(), exception_formatter=structlog.dev.plain_traceback
+        ),
     ]
 
 
@@ -154,12 +215,53 @@ def _escape_controls(_logger: WrappedLogger, _method: str, event: EventDict) -> 
     return event
 
 
+def _journal_entry(_logger: WrappedLogger, _method: str, event: MutableMapping[str, Any]) -> dict[str, str]:
+    """One field for each key, and all of them in the message, because that is what people see."""
+    level, name = event.pop("level"), str(event.pop("event"))
+    event.pop("timestamp", None)  # the journal has its own
+    texts = {key: _text(value) for key, value in event.items() if value is not None}
+    exception = texts.pop("exception", "")
+    words = [name, *(f"{key}={_quoted(text)}" for key, text in texts.items() if key not in _UNSAID)]
+    message = " ".join(words)
+    return {
+        "MESSAGE": f"{message}\n{exception}" if exception else message,
+        "PRIORITY": str(PRIORITIES.get(level, 6)),
+        "SYSLOG_IDENTIFIER": "aurexd",
+        "EVENT": name,
+        **{journal.field_name(key): text for key, text in texts.items()},
+    }
+
+
+_UNSAID = frozenset({"logger"})
+"""What is a field of the journal and does not have to be read each time."""
+
+
+def _text(value: Any) -> str:
+    return escape(value if isinstance(value, str) else _json(value).decode(), "\\x{:02x}")
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False) if not text or any(c in text for c in ' "=') else text
+
+
+def _json(value: Any) -> bytes:
+    try:
+        return msgspec.json.encode(value)
+    except (UnicodeEncodeError, OverflowError):
+        # Half a surrogate pair from a provider's JSON, or an integer beyond 64 bits.
+        return json.dumps(value).encode()
+
+
 def _json_line(_logger: WrappedLogger, _method: str, event: MutableMapping[str, Any]) -> bytes:
     ordered = {key: event.pop(key) for key in ("timestamp", "level", "event", "logger") if key in event}
     ordered.update(event)
-    try:
-        line = msgspec.json.encode(ordered)
-    except (UnicodeEncodeError, OverflowError):
-        # Half a surrogate pair from a provider's JSON, or an integer beyond 64 bits.
-        return json.dumps(ordered).encode()
-    return escape(line.decode()).encode()  # JSON itself escapes the first 32 control characters only
+    return escape(
+        _json(ordered).decode()
+    ).encode()  # JSON itself escapes the first 32 control characters only
+
+
+_RENDERERS: dict[str, Callable[[TextIO], list[Processor]]] = {
+    "console": _console,
+    "json": lambda _stream: [_json_line],
+    "journal": lambda _stream: [_journal_entry],
+}

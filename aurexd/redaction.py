@@ -6,6 +6,7 @@ secret may also come from elsewhere (a client's token, a provider's echo).
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -36,7 +37,11 @@ _PATTERNS = (
     (re.compile(r"(://)[^/\s@\"']+@"), rf"\1{REDACTED}@"),
 )
 
+_SUSPECT = re.compile(rf"{_NAME}|[?&](?:key|auth|sig)=|bearer|\be[yw]|://", re.IGNORECASE)
+"""What each of the patterns begins with: most texts of a log have none of it, and are looked at only once."""
 
+
+@functools.lru_cache(maxsize=1024)
 def is_secret_name(name: str) -> bool:
     """Does a key of this name hold a secret itself (`token`, `api_key`, `x-authorization`)?"""
     return _SECRET_NAME.fullmatch(name) is not None
@@ -56,8 +61,9 @@ class Redactor:
         """The text without secrets."""
         for secret in self._secrets:
             text = text.replace(secret, REDACTED)
-        for pattern, replacement in _PATTERNS:
-            text = pattern.sub(replacement, text)
+        if _SUSPECT.search(text) is not None:
+            for pattern, replacement in _PATTERNS:
+                text = pattern.sub(replacement, text)
         return text
 
     def value(self, value: Any) -> Any:

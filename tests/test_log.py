@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 import json
 import logging
+import os
 import sys
 import threading
 import warnings
 from collections.abc import Iterator
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +19,7 @@ import structlog
 
 from aurexd import log
 from aurexd.log import Format, Level
+from aurexd.repeats import BURST, EVERY_S, QUIET_S
 from tests.logging_state import restored_logging
 
 SECRET = "c0ffee-42d5e4a3"
@@ -268,3 +271,116 @@ def test_the_default_is_standard_error(monkeypatch: pytest.MonkeyPatch) -> None:
     log.configure()
     structlog.get_logger().info("event_happened")
     assert lines(target)[0]["event"] == "event_happened"
+
+
+# --- the journal ---
+
+
+class Entries:
+    """A journal that keeps what it is sent."""
+
+    def __init__(self) -> None:
+        self.kept: list[dict[str, str]] = []
+
+    def send(self, fields: dict[str, str]) -> None:
+        self.kept.append(dict(fields))
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def entries(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, str]]:
+    journal = Entries()
+    monkeypatch.setattr(log, "Journal", lambda: journal)
+    log.configure("debug", "journal", secrets=(SECRET,))
+    return journal.kept
+
+
+def test_an_entry_has_a_message_for_people_a_priority_and_a_field_for_each_key(
+    entries: list[dict[str, str]],
+) -> None:
+    structlog.get_logger("aurexd.actors.source").warning(
+        "source_lost", source="alltick", reason="no answer", retry_in_s=1.5, next=None, failures=3
+    )
+    assert entries == [
+        {
+            "MESSAGE": 'source_lost source=alltick reason="no answer" retry_in_s=1.5 failures=3',
+            "PRIORITY": "4",
+            "SYSLOG_IDENTIFIER": "aurexd",
+            "EVENT": "source_lost",
+            "LOGGER": "aurexd.actors.source",
+            "SOURCE": "alltick",
+            "REASON": "no answer",
+            "RETRY_IN_S": "1.5",
+            "FAILURES": "3",
+        }
+    ]
+
+
+@pytest.mark.parametrize(
+    ("level", "priority"),
+    [("debug", "7"), ("info", "6"), ("warning", "4"), ("error", "3"), ("critical", "2")],
+)
+def test_each_level_has_syslog_s_priority(entries: list[dict[str, str]], level: str, priority: str) -> None:
+    getattr(structlog.get_logger(), level)("event_happened")
+    assert entries[0]["PRIORITY"] == priority
+
+
+def test_a_traceback_stands_under_its_message_and_nothing_secret_or_unprintable_in_either(
+    entries: list[dict[str, str]],
+) -> None:
+    error = RuntimeError(f"token {SECRET} \x1b[2J")
+    structlog.get_logger().error("source_crashed", said="a\x1b]0;b", message="c", exc_info=error)
+    (entry,) = entries
+    first, *rest = entry["MESSAGE"].splitlines()
+    assert first.startswith("source_crashed said=")
+    assert rest[-1].startswith("RuntimeError: token [redacted]")
+    assert entry["AUREXD_MESSAGE"] == "c"
+    assert not any("\x1b" in text or SECRET in text for text in entry.values())
+
+
+@pytest.mark.parametrize("value", [Decimal("1.5"), 1 << 80, "\ud800", b"\xff", {1: {2}}, object(), [None]])
+def test_no_value_can_make_an_entry_fail(entries: list[dict[str, str]], value: Any) -> None:
+    structlog.get_logger().info("event_happened", value=value)
+    assert entries[0]["EVENT"] == "event_happened"
+
+
+def test_auto_is_the_journal_where_systemd_says_that_it_listens(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    journal = Entries()
+    monkeypatch.setattr(log, "Journal", lambda: journal)
+    with (tmp_path / "stream").open("w") as stream:
+        status = os.fstat(stream.fileno())
+        monkeypatch.setenv("JOURNAL_STREAM", f"{status.st_dev}:{status.st_ino}")
+        log.configure(stream=stream)
+        structlog.get_logger().info("event_happened")
+        log.configure(format="json", stream=stream)
+        structlog.get_logger().info("event_happened")
+        assert (tmp_path / "stream").read_text().count("event_happened") == 1
+    assert [entry["EVENT"] for entry in journal.kept] == ["event_happened"]
+
+
+# --- repeats ---
+
+
+def test_warnings_that_repeat_without_end_are_left_out_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(log, "_now", lambda: now[0])
+    target = configured()
+    logger = structlog.get_logger("aurexd.x")
+    for _ in range(BURST + 5):
+        logger.warning("event_happened", source="mad")
+        logger.info("life_ended")
+    now[0] = EVERY_S
+    logger.warning("event_happened", source="mad")
+    logger.warning("event_happened", source="mad")
+    now[0] = EVERY_S + QUIET_S
+    logger.info("life_ended")
+    written = lines(target)
+    assert [line["event"] for line in written].count("life_ended") == BURST + 6
+    warnings_ = [line for line in written if line["event"] == "event_happened"]
+    assert [line.get("swallowed") for line in warnings_] == [None] * BURST + [5]
+    (left,) = [line for line in written if line["event"] == "lines_left_out"]
+    assert (left["swallowed"], left["of_event"], left["of_source"]) == (1, "event_happened", "mad")

@@ -37,7 +37,9 @@ LAYERS = [
         "aurexd.consensus",
         "aurexd.redaction",
         "aurexd.rollout",
+        "aurexd.journal",
     },
+    {"aurexd.repeats"},
     {"aurexd.protocol", "aurexd.tokens", "aurexd.delays", "aurexd.stalls"},
     {
         "aurexd.update",
@@ -87,6 +89,7 @@ PURE = [
     "hosts.py",
     "proxy_protocol.py",
     "backlog.py",
+    "repeats.py",
     "summary.py",
 ]
 """Rules: no event loop, no clock, no database, no log."""

@@ -110,7 +110,6 @@ class Session:
         "_hub",
         "_line",
         "_offences",
-        "_opened_at",
         "_pinged_at",
         "_promised",
         "_protocol",
@@ -122,6 +121,8 @@ class Session:
         "greeted",
         "id",
         "last_sent",
+        "opened_at",
+        "received",
         "seat",
     )
 
@@ -161,7 +162,9 @@ class Session:
         self._close = close
         self._claim = claim
         self._tally = tally or Tally()
-        self._opened_at = trio.current_time()
+        self.opened_at = trio.current_time()
+        self.received = 0
+        """Messages of the client, whatever became of them."""
         self._warned = False
         self._bucket = TokenBucket.full(trio.current_time())
         self._offences = 0
@@ -178,6 +181,7 @@ class Session:
             return  # it was said while we were closing
         self._tally.messages += 1
         self._tally.message_bytes += len(payload)
+        self.received += 1
         rate = self._settings.limits.max_messages_per_second
         burst = max(1.0, rate * BURST_SECONDS)
         wait_s = self._bucket.take(trio.current_time(), rate=rate, burst=burst)
@@ -377,7 +381,7 @@ class Session:
         identity, authority = self._protocol.identity, self._settings.authority
         if identity is None:
             timeout_s = self._settings.limits.auth_timeout_s
-            if now - self._opened_at >= timeout_s and self.closing is None:
+            if now - self.opened_at >= timeout_s and self.closing is None:
                 text = f"no token was shown within {timeout_s:g} s"
                 self.send(compose.error(ErrorCode.UNAUTHENTICATED, text, self._clock.now()))
                 self.close(CloseCode.AUTH_TIMEOUT)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import random
+import secrets
 from decimal import Decimal
 from typing import Any
 
@@ -76,6 +77,9 @@ class Source(TrioActor):
         self._rejected: dict[str, int] = {}
         self._heard_at = self._ticked_at = self._attempt_at = -math.inf
         self._connection: trio.CancelScope | None = None
+        self._connected_at: float | None = None
+        self._before = (0, 0)
+        """Ticks, and what was rejected, before this connection."""
         self._wanted = trio.Event()
         self._finished = False
 
@@ -104,6 +108,7 @@ class Source(TrioActor):
         """See `Feed.connected`."""
         self._heard_at = trio.current_time()
         if self._state is not SourceState.CONNECTED:
+            self._connected_at = self._heard_at
             self._enter(SourceState.CONNECTED)
             self._connections += 1
             self._log.info("source_connected")
@@ -174,18 +179,25 @@ class Source(TrioActor):
                 self._fail(error)
                 self._rest(SourceState.FAILED)
                 self._log.error(
-                    "source_failed", reason=str(error), advice="mend the cause, then restart the daemon"
+                    "source_failed",
+                    reason=str(error),
+                    advice="mend the cause, then restart the daemon",
+                    **self._figures(),
                 )
             elif error is not None:
                 await self._wait_to_retry(error)
             elif self._finished:
                 self._rest(SourceState.FINISHED)
-                self._log.info("source_finished", ticks=self._ticks)
-            # else it was paused or told to start over
+                self._log.info("source_finished", **self._figures())
+            else:
+                self._log.info("source_disconnected", reason="told to", **self._figures())
 
     async def _attempt(self) -> FeedError | None:
         """Connect and deliver until that fails (the error), is finished, or is interrupted (None)."""
         self._enter(SourceState.CONNECTING)
+        self._log = log.bind(source=self._name, connection=secrets.token_hex(4))
+        self._connected_at = None
+        self._before = (self._ticks, sum(self._rejected.values()))
         self._attempt_at = self._heard_at = self._ticked_at = trio.current_time()
         error: FeedError | None = None
         async with trio.open_nursery() as nursery:
@@ -235,12 +247,26 @@ class Source(TrioActor):
         self._next_attempt = EpochUs(self.clock.now() + int(delay_s * SECOND_US))
         self._enter(SourceState.WAITING)
         self._log.warning(
-            "source_lost", reason=str(error), failures=self._failures, retry_in_s=round(delay_s, 1)
+            "source_lost",
+            reason=str(error),
+            failures=self._failures,
+            retry_in_s=round(delay_s, 1),
+            **self._figures(),
         )
         with trio.move_on_after(delay_s) as self._connection:
             await trio.sleep_forever()
         self._connection = None
         self._next_attempt = None
+
+    def _figures(self) -> dict[str, float]:
+        """What one connection amounted to: the line at its end has them."""
+        connected_s = 0.0 if self._connected_at is None else trio.current_time() - self._connected_at
+        ticks, rejected = self._before
+        return {
+            "connected_s": round(connected_s, 1),
+            "ticks": self._ticks - ticks,
+            "rejected": sum(self._rejected.values()) - rejected,
+        }
 
     def _fail(self, error: FeedError) -> None:
         self._failures += 1

@@ -425,17 +425,18 @@ class Control(Section):
 
 
 class Log(Section):
-    """What the daemon tells about itself, on standard error. Tokens and passwords are taken out."""
+    """What the daemon tells about itself, without tokens and passwords."""
 
     level: Literal["debug", "info", "warning", "error"] = Field(
         default="info",
         description='The least severe that is written. "error": a person must look; "warning": the daemon '
         'coped; "info": a life began or ended; "debug": each message. Cannot be switched off.',
     )
-    format: Literal["auto", "console", "json"] = Field(
+    format: Literal["auto", "console", "json", "journal"] = Field(
         default="auto",
-        description='"console": for people. "json": one JSON document a line. "auto": console on a '
-        "terminal, else json.",
+        description='"console": for people. "json": one JSON document a line. "journal": to systemd\'s journal, with '
+        'a field for each key. "auto": console on a terminal, journal where systemd says that the journal listens, '
+        "else json.",
     )
 
 

@@ -24,6 +24,7 @@ from aurexd.server.admission import Place
 from aurexd.server.credentials import Credentials
 from aurexd.server.request import Request
 from aurexd.server.stream import ClientStream
+from aurexd.server.tcp_info import tcp_figures
 from aurexd.settings import Settings
 from aurexd.tally import Kind, Tally
 
@@ -128,10 +129,26 @@ class Streaming:
         finally:
             session.end()
             self.tally.session_closed(kind, session.closing or verdict)
+            self._say_closed(session, stream, request)
             with trio.move_on_after(CLOSE_S, shield=True), contextlib.suppress(pykka.ActorDeadError):
                 await tell_when_room(self._hub, SessionClosed(session=session))
         if session.closing is not None:
             await closed.wait()
+
+    def _say_closed(self, session: Session, stream: ClientStream, request: Request) -> None:
+        """The one line of a session, with all that matters of it."""
+        identity = session.identity
+        log.info(
+            "session_closed",
+            session=session.id,
+            client=request.address,
+            user=identity.user if identity is not None and identity.has_token else None,
+            encoding=session.encoding.name,
+            code=None if session.closing is None else session.closing.value,
+            duration_s=round(trio.current_time() - session.opened_at, 1),
+            received=session.received,
+            **tcp_figures(stream.socket),
+        )
 
 
 def retry_after_ms() -> int:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pykka
 import trio
+from structlog.testing import capture_logs
 
 from aurexd.actors.messages import (
     GetSource,
@@ -316,3 +317,36 @@ async def test_a_time_of_another_century_never_leaves_the_source(autojump_clock:
         await trio.sleep(1)
         assert (await status_of(ref)).rejected == {"bad_time": 3}
         assert messages == []
+
+
+async def test_each_connection_ends_with_one_line_and_an_id_joins_all_that_was_said_of_it(
+    autojump_clock: object,
+) -> None:
+    async def three_ticks_and_gone(feed: Feed) -> None:
+        feed.connected()
+        for _ in range(3):
+            await feed.tick("GOLD", source_time=feed.clock.now(), last=Decimal("2000.5"))
+            await trio.sleep(1)
+        feed.rejected("garbage", "?")
+        raise FeedError("connection lost")
+
+    with capture_logs() as logs:
+        async with running(Scripted(three_ticks_and_gone, refuse, tick_every_second)) as (ref, _):
+            while (await status_of(ref)).ticks < 10:
+                await trio.sleep(1)
+            ref.tell(PauseSource())
+            await trio.testing.wait_all_tasks_blocked()
+    ids = [line["connection"] for line in logs]
+    story = [(line["event"], ids.index(line["connection"])) for line in logs]
+    assert story == [
+        ("source_connected", 0),
+        ("source_input_rejected", 0),
+        ("source_lost", 0),
+        ("source_lost", 3),
+        ("source_connected", 4),
+        ("source_disconnected", 4),
+    ]
+    ends = [line for line in logs if "connected_s" in line]
+    assert [(line["ticks"], line["rejected"]) for line in ends] == [(3, 1), (0, 0), (7, 0)]
+    assert [line["connected_s"] for line in ends[:2]] == [3.0, 0.0]
+    assert ends[2]["connected_s"] > 6

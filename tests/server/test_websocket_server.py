@@ -881,7 +881,7 @@ async def test_a_ping_while_we_close_disturbs_nothing() -> None:
             code, _, _ = await client.closing()
             assert code == 4003
             assert await active(served) == 0
-        assert not logs
+        assert [log["event"] for log in logs] == ["session_closed"]
 
 
 async def test_a_crash_in_a_session_closes_it_and_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -901,7 +901,11 @@ async def test_a_crash_in_a_session_closes_it_and_nobody_else(monkeypatch: pytes
             await victim.send("boom")
             code, reason, seen = await victim.closing()
         assert (code, reason, seen) == (1011, {"code": "internal_error"}, [])
-        assert [(log["event"], log["log_level"]) for log in logs] == [("session_crashed", "error")]
+        assert [(log["event"], log["log_level"]) for log in logs] == [
+            ("session_crashed", "error"),
+            ("session_closed", "info"),
+        ]
+        assert logs[0]["session"] == logs[1]["session"]
         await served.publish("1.00")
         assert (await other.message())["type"] == "price_update"
         assert await active(served) == 1
@@ -922,7 +926,7 @@ async def test_a_crash_below_a_session_ends_it_and_nobody_else(monkeypatch: pyte
             assert (await victim.closing())[0] is None
             await trio.testing.wait_all_tasks_blocked(0.01)
         assert len(streams) == 1
-        assert [log["event"] for log in logs] == ["client_crashed"]
+        assert [log["event"] for log in logs] == ["session_closed", "client_crashed"]
         await served.publish("1.00")
         assert (await other.message())["type"] == "price_update"
         assert await active(served) == 1
@@ -1128,3 +1132,30 @@ async def test_a_status_comes_without_a_tick() -> None:
             "no price for 15 s",
         )
         assert json.dumps(status)
+
+
+async def test_a_session_ends_with_one_line_that_has_all_that_matters_of_it() -> None:
+    async with serving() as served:
+        client = await served.connect(JSON)
+        session = (await client.message())["data"]["session"]
+        await client.send('{"type":"ping"}')
+        assert (await client.message())["type"] == "pong"
+        with structlog.testing.capture_logs() as logs:
+            await client.close()
+            assert await active(served) == 0
+        (line,) = [log for log in logs if log["event"] == "session_closed"]
+        assert line.pop("bytes_sent") > 200
+        assert line.pop("bytes_received") > 200
+        assert line.pop("rtt_ms") >= 0
+        assert line.pop("retransmits") >= 0
+        assert line.pop("duration_s") >= 0
+        assert line == {
+            "event": "session_closed",
+            "log_level": "info",
+            "session": session,
+            "client": "127.0.0.1",
+            "user": None,
+            "encoding": "json",
+            "code": None,
+            "received": 1,
+        }
