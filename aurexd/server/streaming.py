@@ -129,13 +129,15 @@ class Streaming:
         finally:
             session.end()
             self.tally.session_closed(kind, session.closing or verdict)
-            self._say_closed(session, stream, request)
+            self._say_closed(session, stream, request, session.closing or verdict)
             with trio.move_on_after(CLOSE_S, shield=True), contextlib.suppress(pykka.ActorDeadError):
                 await tell_when_room(self._hub, SessionClosed(session=session))
         if session.closing is not None:
             await closed.wait()
 
-    def _say_closed(self, session: Session, stream: ClientStream, request: Request) -> None:
+    def _say_closed(
+        self, session: Session, stream: ClientStream, request: Request, code: CloseCode | None
+    ) -> None:
         """The one line of a session, with all that matters of it."""
         identity = session.identity
         log.info(
@@ -144,7 +146,7 @@ class Streaming:
             client=request.address,
             user=identity.user if identity is not None and identity.has_token else None,
             encoding=session.encoding.name,
-            code=None if session.closing is None else session.closing.value,
+            code=None if code is None else code.value,
             duration_s=round(trio.current_time() - session.opened_at, 1),
             received=session.received,
             **tcp_figures(stream.socket),
