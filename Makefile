@@ -18,7 +18,7 @@ SYSTEM_PYTHON ?= /usr/bin/python3
 LIBRARY = $(PREFIX)/lib/aurexd
 UNITS = aurexd.service aurexd.socket aurexd-control.socket
 
-.PHONY: help run test test-fast check format servers bench autobahn install uninstall clean
+.PHONY: help systemd run test test-fast check format servers bench autobahn install uninstall clean
 .DEFAULT_GOAL := help
 
 help:  ## what there is
@@ -72,6 +72,9 @@ bench: $(SETUP)  ## measure against peers, in one run, as ratios
 
 autobahn: $(SETUP)  ## the Autobahn test suite against our WebSocket: up to an hour, needs Python 2.7; docs/autobahn.md
 	$(BIN)/python -m tests.autobahn.run
+
+systemd: $(SETUP)  ## show the service under a systemd that is booted for it: two minutes, as root, needs systemd-container
+	$(BIN)/python -m tests.systemd.run
 
 install:  ## install for systemd, as root: a venv under PREFIX (/usr/local), units, user; honours DESTDIR
 	$(SYSTEM_PYTHON) -m venv --clear $(DESTDIR)$(LIBRARY)

@@ -77,7 +77,7 @@ def test_every_setting_has_a_reason(name: str) -> None:
 def copies(tmp_path: Path) -> Path:
     """The units, with a program that is there."""
     for unit in UNITS.glob("aurexd*.s*"):
-        text = unit.read_text().replace("/usr/local/lib/aurexd/bin/aurexd", "/bin/true")
+        text = re.sub(r"/usr/local/lib/aurexd/bin/\w+", "/bin/true", unit.read_text())
         (tmp_path / unit.name).write_text(text)
     return tmp_path
 
