@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import partial
@@ -131,6 +132,52 @@ def test_clients_behind_a_proxy_are_told_apart_and_none_can_pass_for_another(
         for event in ("connections_hung_up", "client_crashed", "session_crashed"):
             assert daemon.events(event) == []
         assert daemon.stop() == 0
+
+
+QUICK = "[heartbeat]\nping_interval_s = 1\npong_timeout_s = 1\nsilence_s = 1\n"
+"""A client whose pongs did not come through would be closed within seconds."""
+
+
+@pytest.mark.parametrize(("text", "proxy"), PROXIES)
+def test_pings_go_through_a_proxy_both_ways_and_a_drain_reaches_everybody_behind_it(
+    tmp_path: Path, text: str, proxy: Proxy
+) -> None:
+    certificate, port = Certificate(tmp_path), free_port()
+    quiet = text.replace("FOLDER", str(tmp_path)).replace("interval_s = 0.02", "interval_s = 60")
+
+    async def listen(session: WebSocketConnection, heard: list[Any]) -> None:
+        """All types of messages until the end, and its code."""
+        try:
+            while True:
+                heard.append((await message(session))["type"])
+        except ConnectionClosed as closed:
+            heard.append(closed.reason and closed.reason.code)
+
+    async def stay(daemon: Running) -> list[list[Any]]:
+        heard: list[list[Any]] = [[], [], []]
+        async with trio.open_nursery() as nursery:
+            async with trio.open_nursery() as listening:
+                for address, each in zip((ONE, OTHER, OTHER), heard, strict=True):
+                    session = await open_session(nursery, port, certificate.client, address)
+                    listening.start_soon(listen, session, each)
+                    with trio.fail_after(20):
+                        await session.ping(b"ours")
+                with trio.fail_after(30):
+                    while min(each.count("heartbeat") for each in heard) < 3:
+                        await trio.sleep(0.1)
+                assert daemon.process is not None
+                daemon.process.send_signal(signal.SIGTERM)
+            nursery.cancel_scope.cancel()
+        return heard
+
+    with Running(tmp_path, QUICK + quiet) as daemon, proxy(tmp_path, port, daemon.port):
+        assert [each[-2:] for each in trio.run(stay, daemon)] == [["going_away", 4000]] * 3
+        assert daemon.process is not None
+        assert daemon.process.wait(20) == 0
+        (drained,) = daemon.events("clients_drained")
+        assert (drained["clients"], drained["left"]) == (3, 0)
+        codes = [line["code"] for line in daemon.events("session_closed")]
+        assert codes == [4000] * 3
 
 
 def test_names_are_checked_here_where_the_proxy_reads_none(tmp_path: Path) -> None:
