@@ -242,6 +242,24 @@ async def ask(ref: pykka.ActorRef[Any], question: Ask[R], *, timeout_s: float = 
     raise trio.TooSlowError(f"{ref} did not answer {type(question).__name__} within {timeout_s:g} s")
 
 
+async def ask_when_room(ref: pykka.ActorRef[Any], question: Ask[R], *, timeout_s: float = 5.0) -> R:
+    """The same, but wait in line while its inbox is full: a busy actor is not a dead one.
+
+    Raises:
+        trio.TooSlowError: no answer within `timeout_s`.
+        pykka.ActorDeadError: it ended, or was given up, before it answered.
+        Exception: what the actor raised when it was asked.
+
+    """
+    with trio.move_on_after(timeout_s):
+        while True:
+            try:
+                return await ask(ref, question, timeout_s=timeout_s)
+            except InboxFullError:
+                await cast("Inbox", ref.actor_inbox).wait_room()
+    raise trio.TooSlowError(f"{ref} did not answer {type(question).__name__} within {timeout_s:g} s")
+
+
 async def tell_when_room(ref: pykka.ActorRef[Any], message: Any) -> None:
     """Tell an actor of either kind, waiting while its inbox is full. Cancelled, it has told nothing.
 

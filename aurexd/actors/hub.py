@@ -26,9 +26,11 @@ from aurexd.actors.messages import (
     Beat,
     CandlesChanged,
     DrainSessions,
+    GetSessions,
     GetStats,
     HubStats,
     KeepHandover,
+    KickSession,
     PriceChanged,
     PriceRestored,
     Recently,
@@ -169,6 +171,10 @@ class Hub(TrioActor):
                 self._publish_alert(message)
             case GetStats():
                 return self._stats()
+            case GetSessions():
+                return tuple(self._sessions())
+            case KickSession(session_id=session_id):
+                return self._kick(session_id)
             case _:
                 # A session sees all that was published before it came as its snapshot, not as an update.
                 await self._fan_out()
@@ -466,6 +472,13 @@ class Hub(TrioActor):
 
     def _sessions(self) -> list[Session]:
         return [session for audience in self._audiences.values() for session in audience.sessions]
+
+    def _kick(self, session_id: str) -> bool:
+        session = next((session for session in self._sessions() if session.id == session_id), None)
+        if session is None:
+            return False
+        session.close(CloseCode.KICKED)
+        return True
 
     async def _say_goodbye(self, plan: Drain) -> None:
         """Each client in its turn; who has something to take yet comes last."""

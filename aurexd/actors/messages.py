@@ -464,6 +464,16 @@ class AcknowledgeAlerts(Message, frozen=True, kw_only=True, gc=False):
     request_id: str | int | None
 
 
+class KickSession(Ask[bool], frozen=True, kw_only=True, gc=False):
+    """Close a session, and for good; False: there is none with this id."""
+
+    session_id: str
+
+
+class GetSessions(Ask[tuple["Session", ...]], frozen=True, kw_only=True, gc=False):
+    """Who is there? Whoever asks only looks at them, and at few between two checkpoints."""
+
+
 class DrainSessions(Message, frozen=True, kw_only=True, gc=False):
     """Say good-bye to every client, as the plan has it; publishing goes on meanwhile."""
 

@@ -63,6 +63,10 @@ class Line(Protocol):
     """Called when `write` has become another function."""
 
     @property
+    def remote_address(self) -> str:
+        """Whom it leads to."""
+
+    @property
     def descriptor(self) -> int:
         """Of the socket, while `write` is no more than its `send`; else `NO_SOCKET`."""
 
@@ -153,6 +157,8 @@ class Session:
         """Set when the hub has taken it in."""
         self.seat: tuple[Audience, int] | None = None
         """Where the hub keeps it."""
+        self.opened_at = trio.current_time()
+        """Loop time."""
         self.last_sent = trio.current_time()
         """Loop time at which a message was sent to this client alone; pings are none, and pages cannot see them."""
         self._line = line
@@ -162,7 +168,6 @@ class Session:
         self._close = close
         self._claim = claim
         self._tally = tally or Tally()
-        self.opened_at = trio.current_time()
         self.received = 0
         """Messages of the client, whatever became of them."""
         self._warned = False
@@ -255,6 +260,16 @@ class Session:
     def identity(self) -> Identity | None:
         """Who the client is; None: it has yet to show."""
         return self._protocol.identity
+
+    @property
+    def address(self) -> str:
+        """Where the client comes from."""
+        return self._line.remote_address
+
+    @property
+    def last_received(self) -> float:
+        """Loop time at which anything was heard of it."""
+        return self._line.last_received
 
     @property
     def owner(self) -> str | None:

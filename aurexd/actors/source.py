@@ -54,7 +54,9 @@ class Source(TrioActor):
         *,
         clock: Clock,
         rng: random.Random,
+        paused: bool = False,
     ) -> None:
+        """`paused`: it does nothing until it is resumed."""
         super().__init__()
         self.clock = clock
         self.rng = rng
@@ -65,7 +67,7 @@ class Source(TrioActor):
         self._by_code = {s.code: s for s in subscriptions}
         self._aggregator = aggregator
         self._log = log.bind(source=self._name)
-        self._state = SourceState.CONNECTING
+        self._state = SourceState.PAUSED if paused else SourceState.CONNECTING
         self._since = clock.now()
         self._ticks = 0
         self._last_tick: Tick | None = None
@@ -81,11 +83,12 @@ class Source(TrioActor):
         self._before = (0, 0)
         """Ticks, and what was rejected, before this connection."""
         self._wanted = trio.Event()
+        if not paused:
+            self._wanted.set()
         self._finished = False
 
     async def on_start(self) -> None:
         """Start connecting; the actor is ready at once, whatever the provider does."""
-        self._wanted.set()
         self.nursery.start_soon(self._keep_connected)
 
     async def on_receive(self, message: object) -> object:
@@ -175,13 +178,15 @@ class Source(TrioActor):
             await self._wanted.wait()
             self._finished = False
             error = await self._attempt()
+            if not self._wanted.is_set():
+                continue  # paused meanwhile, and whatever else went wrong is no matter
             if error is not None and error.fatal:
                 self._fail(error)
                 self._rest(SourceState.FAILED)
                 self._log.error(
                     "source_failed",
                     reason=str(error),
-                    advice="mend the cause, then restart the daemon",
+                    advice="mend the cause, then: aurexctl sources resume NAME",
                     **self._figures(),
                 )
             elif error is not None:

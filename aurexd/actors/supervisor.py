@@ -16,6 +16,7 @@ import trio
 
 from aurexd.actors.address import Address
 from aurexd.actors.child import Child, ChildSpec, ChildState, ChildStatus, Restart, is_crash
+from aurexd.actors.inbox import InboxStatistics
 from aurexd.backoff import Backoff
 from aurexd.errors import SupervisionError
 
@@ -42,6 +43,17 @@ class OnExhausted(StrEnum):
     """All children stop, and the supervisor itself crashes. The budget is for all of them together."""
     PARK = "park"
     """The child stays down until `restart_child`; the others live on. Each child has its own budget."""
+
+
+class Member(NamedTuple):
+    """One child, somewhere below a supervisor."""
+
+    supervisor: str
+    depth: int
+    """How many supervisors are between; 0 for a child of its own."""
+    child: ChildStatus
+    inbox: InboxStatistics | None
+    """None: the child is a supervisor."""
 
 
 class Supervisor:
@@ -133,6 +145,15 @@ class Supervisor:
     def parks(self) -> bool:
         """Can a child be given up while the others live on?"""
         return self._on_exhausted is OnExhausted.PARK
+
+    def family(self, depth: int = 0) -> Iterator[Member]:
+        """The children and theirs, each supervisor before those it watches, in the order they start."""
+        for child in self._children:
+            below = child.supervisor
+            inbox = child.address.actor_inbox.statistics() if below is None else None
+            yield Member(self.name, depth, child.status(), inbox)
+            if below is not None:
+                yield from below.family(depth + 1)
 
     @property
     def shutdown_s(self) -> float:

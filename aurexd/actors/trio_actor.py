@@ -15,12 +15,28 @@ import trio
 from pykka._envelope import Envelope
 from pykka.messages import _ActorStop
 
-from aurexd.actors.address import Address, AddressedActor, TrioFuture, ask, tell_when_room
+from aurexd.actors.address import (
+    Address,
+    AddressedActor,
+    TrioFuture,
+    ask,
+    ask_when_room,
+    tell_when_room,
+)
 from aurexd.actors.inbox import reply, reply_dead, reply_error
 from aurexd.actors.messages import Ping
 from aurexd.actors.worker import WorkerActor
 
-__all__ = ["Address", "TrioActor", "TrioFuture", "WorkerActor", "ask", "start_actor", "tell_when_room"]
+__all__ = [
+    "Address",
+    "TrioActor",
+    "TrioFuture",
+    "WorkerActor",
+    "ask",
+    "ask_when_room",
+    "start_actor",
+    "tell_when_room",
+]
 
 log = structlog.get_logger(__name__)
 

@@ -69,7 +69,7 @@ class CloseCode(IntEnum):
         4503,
         "This client may not connect: a page from an origin that is not allowed, or a name that is not ours.",
     )
-    KICKED = 4504, "An operator ended the session.", True
+    KICKED = 4504, "An operator ended the session."
     ROLLOUT_CLOSED = 4505, "Streaming is not open to this client: use the event stream or polling."
 
     @property

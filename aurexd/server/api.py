@@ -22,7 +22,6 @@ from starlette.types import Message, Receive, Send
 from starlette.types import Scope as AsgiScope
 
 from aurexd import __version__
-from aurexd.actors.inbox import Inbox
 from aurexd.actors.messages import (
     Ask,
     GetCandles,
@@ -35,9 +34,9 @@ from aurexd.actors.messages import (
     SourceStatus,
     SymbolState,
 )
-from aurexd.actors.trio_actor import ask
+from aurexd.actors.trio_actor import ask_when_room
 from aurexd.clock import Clock
-from aurexd.errors import InboxFullError, StoreError
+from aurexd.errors import StoreError
 from aurexd.foreign import without_directories
 from aurexd.identity import Identity, Scope
 from aurexd.market import EpochUs
@@ -347,14 +346,8 @@ def _head(scope: AsgiScope) -> head.Request:
     )
 
 
-async def _ask(ref: pykka.ActorRef[Any], question: Ask[R], timeout_s: float = ASK_S) -> R:
-    """Ask, and wait in line where the inbox is full: a busy actor is not a dead one."""
-    with trio.fail_after(timeout_s):
-        while True:
-            try:
-                return await ask(ref, question, timeout_s=timeout_s)
-            except InboxFullError:
-                await cast("Inbox", ref.actor_inbox).wait_room()
+def _ask(ref: pykka.ActorRef[Any], question: Ask[R], timeout_s: float = ASK_S) -> Awaitable[R]:
+    return ask_when_room(ref, question, timeout_s=timeout_s)
 
 
 async def _off_the_loop(rows: int, write: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:

@@ -56,6 +56,10 @@ class FakeLine:
         self._say_write_changed()
 
     @property
+    def remote_address(self) -> str:
+        return "192.0.2.1"
+
+    @property
     def descriptor(self) -> int:
         return NO_SOCKET
 
