@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import argparse
 import faulthandler
-import json
 import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, Protocol
+from typing import NoReturn, Protocol
 
 import structlog
 
 from aurexd import __version__, cli_token, log
+from aurexd.command_line import Parser, print_json, print_text
 from aurexd.config import Config, config_file, load
 from aurexd.errors import (
     CertificateError,
@@ -40,18 +40,6 @@ EX_CONFIG = os.EX_CONFIG
 INTERRUPTED = 130  # a shell's 128 + SIGINT: Ctrl-C before there was anything to stop in order
 
 _log = structlog.get_logger(__name__)
-
-
-class Parser(argparse.ArgumentParser):
-    """argparse, but a wrong command line exits with sysexits' 64, not 2, and nothing is abbreviated."""
-
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(**settings, allow_abbrev=False)
-
-    def error(self, message: str) -> NoReturn:
-        """Say what is wrong and how it is used."""
-        self.print_usage(sys.stderr)
-        self.exit(EX_USAGE, f"{self.prog}: {message}\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -116,15 +104,6 @@ def _say(message: str, bug: BaseException | None = None) -> None:
     if bug is not None:
         sys.stderr.write(Redactor().text("".join(traceback.format_exception(bug))))
     sys.stderr.write(f"aurexd: {message}\n")
-
-
-def _print(text: str) -> None:
-    try:
-        sys.stdout.write(text)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # `aurexd default-config | head` has seen enough. Python must not try to flush the rest at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _command(arguments: Sequence[str] | None) -> int:
@@ -227,7 +206,7 @@ def _check_config(options: argparse.Namespace) -> int:
             raise
         problems = error.problems
     if options.json:
-        _print_json(
+        print_json(
             {
                 "ok": not problems,
                 "file": str(file),
@@ -236,9 +215,9 @@ def _check_config(options: argparse.Namespace) -> int:
             }
         )
     else:
-        _print("".join(f"note: {note}\n" for note in notes))
+        print_text("".join(f"note: {note}\n" for note in notes))
         symbols, sources = ", ".join(config.symbols), ", ".join(source.name for source in config.sources)
-        _print(f"{file}: right; symbols: {symbols}; sources: {sources or 'none'}\n")
+        print_text(f"{file}: right; symbols: {symbols}; sources: {sources or 'none'}\n")
     return EX_CONFIG if problems else EX_OK
 
 
@@ -251,7 +230,7 @@ def _notes(config: Config) -> list[Problem]:
 def _default_config(_options: argparse.Namespace) -> int:
     from aurexd.config.manual import default_config
 
-    _print(default_config())
+    print_text(default_config())
     return EX_OK
 
 
@@ -264,7 +243,7 @@ def _dev_certificate(options: argparse.Namespace) -> int:
     names = list(dict.fromkeys(options.names or certificate.DEFAULT_NAMES))
     now = datetime.now(UTC)
     certificate.write(certificate.issue(names, now), options.directory)
-    _print(certificate.instructions(names, now, options.directory.absolute()))
+    print_text(certificate.instructions(names, now, options.directory.absolute()))
     return EX_OK
 
 
@@ -272,19 +251,15 @@ def _schema(options: argparse.Namespace) -> int:
     if options.kind == "openapi":
         from aurexd.server.openapi import openapi_document
 
-        _print_json(openapi_document())
+        print_json(openapi_document())
         return EX_OK
     from aurexd.protocol import schema
 
-    _print_json(schema.asyncapi_document() if options.kind == "asyncapi" else schema.json_schema())
+    print_json(schema.asyncapi_document() if options.kind == "asyncapi" else schema.json_schema())
     return EX_OK
 
 
 def _token(options: argparse.Namespace) -> int:
     text, good = options.run(options)
-    _print(text)
+    print_text(text)
     return EX_OK if good else EX_DATA
-
-
-def _print_json(document: Any) -> None:
-    _print(json.dumps(document, indent=2, ensure_ascii=False) + "\n")

@@ -7,19 +7,15 @@ the other way round along the data's way, so that each stage drains into the nex
 from __future__ import annotations
 
 import contextlib
-import functools
 import math
 import os
 import random
 import signal
 import socket
 import ssl
-from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
-import msgspec
 import pykka
 import structlog
 import trio
@@ -27,23 +23,11 @@ import trio
 from aurexd import __version__, garbage
 from aurexd.actors.aggregator import Aggregator, SymbolRules
 from aurexd.actors.candles import CandleRules, Candles
-from aurexd.actors.filler import HOUR_US, Filler, FillRules
+from aurexd.actors.filler import HOUR_US
 from aurexd.actors.hub import Hub
-from aurexd.actors.messages import (
-    DrainSessions,
-    GetScreening,
-    GetSource,
-    GetStore,
-    GetSymbols,
-    Recorded,
-    SourceScreening,
-    SourceState,
-    SourceStatus,
-    StaleAfterChanged,
-)
+from aurexd.actors.messages import DrainSessions, GetStore, GetSymbols, Recorded
 from aurexd.actors.persister import Persister, StoreWorker
-from aurexd.actors.source import Source
-from aurexd.actors.supervisor import ChildSpec, ChildStatus, OnExhausted, Strategy, Supervisor
+from aurexd.actors.supervisor import ChildSpec, ChildStatus, Strategy, Supervisor
 from aurexd.actors.trio_actor import ask, tell_when_room
 from aurexd.backlog import Backlog
 from aurexd.backoff import Backoff
@@ -53,9 +37,14 @@ from aurexd.config import Config, load
 from aurexd.config.check import is_loopback, notes
 from aurexd.config.keys import authority_of
 from aurexd.consensus import POLICIES
+from aurexd.control.interface import Level
+from aurexd.control.operator import Operator
+from aurexd.control.socket import ControlSocket
+from aurexd.control.socket import bind as bind_control
 from aurexd.drain import Drain
-from aurexd.errors import ConfigError, InboxFullError, Problem
+from aurexd.errors import ConfigError, InboxFullError, ListenError, Problem
 from aurexd.log import configure as configure_log
+from aurexd.roster import Roster
 from aurexd.screening import BANDS_PCT, Screen
 from aurexd.selection import Candidate
 from aurexd.server.admission import Admission
@@ -72,8 +61,6 @@ from aurexd.server.streaming import CLOSE_S, Streaming
 from aurexd.server.tls import server_tls
 from aurexd.server.websocket import WebSocketServer
 from aurexd.settings import Plan, Settings, plan_reload
-from aurexd.sources import provider_class
-from aurexd.sources.base import Provider, SourceSettings, Subscription
 from aurexd.stalls import Stalls
 from aurexd.summary import summary
 from aurexd.systemd import Notifier, take_sockets
@@ -103,11 +90,10 @@ WATCH_S = 30.0
 PORT_SOCKET = "aurexd.socket"
 """The unit whose sockets are the port."""
 
-CRASHED = "it crashed, or hung; the log says how"
-"""What is said of a source that a bug took down: the exception's own text is nobody else's business."""
+CONTROL_SOCKET = "aurexd-control.socket"
+"""The unit whose socket is the control socket."""
 
 CORE_RESTARTS = Backoff(floor_s=0.0, base_s=0.1, cap_s=1.0)
-SOURCE_RESTARTS = Backoff(floor_s=1.0, base_s=1.0, cap_s=60.0)
 
 
 class Daemon:
@@ -117,12 +103,15 @@ class Daemon:
         self,
         config: Config,
         *,
+        file: Path | None = None,
         clock: Clock | None = None,
         rng: random.Random | None = None,
         notifier: Notifier | None = None,
         listeners: list[socket.socket] | None = None,
+        control: socket.socket | None = None,
     ) -> None:
-        """`listeners`: the port, where it is bound already, whatever `config` says.
+        """`file`: what a reload reads; None: there is nothing to reload. `listeners`: the port, where it is bound
+        already, whatever `config` says; `control`: the control socket, likewise.
 
         Raises:
             ConfigError: they can be reached from other machines, and there is no TLS.
@@ -130,6 +119,7 @@ class Daemon:
 
         """
         self._config = config
+        self._file = file
         self.notifier = notifier or Notifier()
         self.trouble = ""
         """What a person should know, besides what can be asked; empty: nothing."""
@@ -139,12 +129,14 @@ class Daemon:
         self._stop = trio.Event()
         self.settings = Settings(config)
         self.phase: Phase = "starting"
-        self._providers = [
-            provider_class(settings.type)(settings, update_interval_s=config.realtime.update_interval_s)
-            for settings in config.sources
-        ]
+        self._roster = Roster(
+            config,
+            aggregator=lambda: self._core.address("aggregator"),
+            persister=lambda: self._storage.address("persister"),
+            clock=self._clock,
+            rng=self._rng,
+        )
         self._storage = self._storage_supervisor()
-        self._sources = self._source_supervisor()
         self._core = self._core_supervisor()
         self._credentials = Credentials(self.settings, self._clock)
         self._door = Door(self.settings)
@@ -152,11 +144,20 @@ class Daemon:
         self._hosts = Hosts(self.settings, config.listen.allowed_hosts)
         self._admission = Admission(self.settings, self._credentials, self._door, self._hosts)
         self.port = self._make_port(listeners)
+        self._control = self._make_control(control)
+        self._reloading = trio.Lock()
+        self.drained = trio.Event()
+        """Set when the clients have been sent away, for the daemon stops."""
 
     @property
     def uptime_s(self) -> float:
         """Seconds since the start."""
         return trio.current_time() - self._started_at
+
+    @property
+    def clients(self) -> int:
+        """Streaming sessions."""
+        return self._admission.sessions
 
     @property
     def retry_after_s(self) -> int:
@@ -174,7 +175,7 @@ class Daemon:
             SupervisionError: a core actor kept dying.
 
         """
-        async with trio.open_nursery() as nursery:
+        async with self._steered(), trio.open_nursery() as nursery:
             await nursery.start(self._core.run)
             async with self._stalls.watched(), garbage.timetable():
                 await nursery.start(self.port.serve)
@@ -191,6 +192,61 @@ class Daemon:
             self.notifier.stopping("stopping: what was received is being stored", within_s + STOP_SLACK_S)
             nursery.cancel_scope.deadline = trio.current_time() + within_s
         log.info("daemon_stopped", uptime_s=round(self.uptime_s, 1))
+
+    @contextlib.asynccontextmanager
+    async def _steered(self) -> AsyncIterator[None]:
+        """While this lasts, operators are answered: before anything else starts, until all has stopped."""
+        async with trio.open_nursery() as nursery:
+            if self._control is not None:
+                await nursery.start(self._control.serve)
+            yield
+            nursery.cancel_scope.cancel()
+
+    @property
+    def config_file(self) -> str:
+        """What it was configured with; empty: with no file."""
+        return str(self._file or "")
+
+    @property
+    def log_level(self) -> Level:
+        """The least severe that is logged."""
+        return self._config.log.level
+
+    def set_log_level(self, level: Level) -> None:
+        """Log from this level on, until the next reload."""
+        log_settings = self._config.log.model_copy(update={"level": level})
+        self._config = self._config.model_copy(update={"log": log_settings})
+        configure_log(level, log_settings.format, secrets=self._config.secrets)
+
+    async def reload_file(self) -> tuple[Plan, list[Problem]]:
+        """Read the configuration again and take over what can be: what became of it, and what may not be meant.
+
+        Raises:
+            ConfigError: it is wrong, or there is no file; nothing has changed, and it was said.
+
+        """
+        if self._file is None:
+            raise ConfigError(
+                [Problem("", "the daemon was started without a file", "restart it with --config")]
+            )
+        async with self._reloading:
+            self.notifier.reloading()
+            self.trouble = "the last reload crashed; the log says how"
+            try:
+                config = await trio.to_thread.run_sync(load, self._file, abandon_on_cancel=True)
+                plan = await self.reload(config)
+                self.trouble = ""
+            except ConfigError as error:
+                for problem in error.problems:
+                    log.error("config_refused", file=error.file, problem=str(problem))
+                self.trouble = "the last reload was refused; the log says why"
+                raise
+            finally:
+                self.notifier.ready(await self.summary())
+        found = notes(config)
+        for note in found:
+            log.warning("config_noted", path=note.path, note=note.message, hint=note.suggestion)
+        return plan, found
 
     async def reload(self, config: Config) -> Plan:
         """Take over what of `config` can change while clients are served; nobody is dropped for it.
@@ -221,18 +277,8 @@ class Daemon:
         log.info("config_reloaded", changed=plan.changed)
         for setting in plan.waiting:
             log.warning("restart_needed", setting=setting)
-        await self._pace_sources()
+        await self._roster.pace(self.settings.realtime.update_interval_s)
         return plan
-
-    async def _pace_sources(self) -> None:
-        for provider in self._providers:
-            stale_after_s = provider.stale_after_s
-            provider.change_update_interval(self.settings.realtime.update_interval_s)
-            if provider.stale_after_s != stale_after_s:
-                name = provider.settings.name
-                change = StaleAfterChanged(source=name, stale_after_s=provider.stale_after_s)
-                with contextlib.suppress(pykka.ActorDeadError):  # the daemon stops
-                    await tell_when_room(self._core.address("aggregator"), change)
 
     @contextlib.asynccontextmanager
     async def _attended(self) -> AsyncIterator[None]:
@@ -276,6 +322,7 @@ class Daemon:
             await tell_when_room(self._core.address("hub"), DrainSessions(plan=plan))
             await self._admission.wait_empty()
         log.info("clients_drained", clients=plan.clients, left=self._admission.sessions)
+        self.drained.set()
 
     # --- the parts, in the order they start ---
 
@@ -314,7 +361,7 @@ class Daemon:
                         clock=clock,
                     ),
                 ),
-                ChildSpec("sources", self._sources),
+                ChildSpec("sources", self._roster.supervisor),
             ],
             strategy=Strategy.REST_FOR_ONE,
             intensity=5,
@@ -374,7 +421,7 @@ class Daemon:
                 known_delay_s=provider.traits.known_delay_s,
                 simulated=provider.traits.simulated,
             )
-            for provider in self._providers
+            for provider in self._roster.providers
             if name in provider.settings.symbols
         ]
         band_pct = BANDS_PCT[symbol.instrument] if symbol.max_jump_pct is None else symbol.max_jump_pct
@@ -390,65 +437,6 @@ class Daemon:
                 band_pct=band_pct,
             ),
             calendar=CALENDARS[symbol.calendar],
-        )
-
-    def _source_supervisor(self) -> Supervisor:
-        """one_for_one: a source that keeps dying is parked, and the others carry the price."""
-        return Supervisor(
-            "sources",
-            [
-                *(
-                    ChildSpec(provider.settings.name, functools.partial(self._source, provider))
-                    for provider in self._providers
-                ),
-                ChildSpec(
-                    "candle filler",
-                    lambda: Filler(
-                        self._fill_rules(),
-                        persister=self._storage.address("persister"),
-                        clock=self._clock,
-                    ),
-                ),
-            ],
-            strategy=Strategy.ONE_FOR_ONE,
-            intensity=5,
-            period_s=300.0,
-            backoff=SOURCE_RESTARTS,
-            rng=self._rng,
-            on_exhausted=OnExhausted.PARK,
-        )
-
-    def _fill_rules(self) -> list[FillRules]:
-        """Of each symbol: the first of its sources that has a history."""
-        config = self._config
-        hours = config.storage.fill_gaps_hours if config.storage.url else 0.0
-        rules: dict[str, FillRules] = {}
-        for provider in sorted(self._providers, key=lambda provider: provider.settings.priority):
-            reach = min(hours, provider.history_hours)
-            for symbol, code in provider.settings.symbols.items() if reach else ():
-                calendar = CALENDARS[config.symbols[symbol].calendar]
-                rules.setdefault(symbol, FillRules(symbol, code, provider, calendar, reach))
-        return list(rules.values())
-
-    def _source(self, provider: Provider[Any]) -> Source:
-        settings: SourceSettings = provider.settings
-        symbols = self._config.symbols
-        subscriptions = tuple(
-            Subscription(
-                symbol=symbol,
-                code=code,
-                instrument=symbols[symbol].instrument,
-                decimals=symbols[symbol].decimals,
-                calendar=CALENDARS[symbols[symbol].calendar],
-            )
-            for symbol, code in settings.symbols.items()
-        )
-        return Source(
-            provider,
-            subscriptions,
-            self._core.address("aggregator"),
-            clock=self._clock,
-            rng=random.Random(self._rng.getrandbits(64)),
         )
 
     def _make_port(self, listeners: list[socket.socket] | None) -> Port:
@@ -469,10 +457,13 @@ class Daemon:
             addresses={
                 **{name: self._core.address(name) for name in ("hub", "candles", "aggregator")},
                 **{child.name: self._storage.address(child.name) for child in self._storage.children()},
-                **{_source_actor(c.name): self._sources.address(c.name) for c in self._sources.children()},
+                **{
+                    _source_actor(child.name): self._roster.supervisor.address(child.name)
+                    for child in self._roster.supervisor.children()
+                },
             },
             actors=self._actors,
-            sources=self.sources,
+            sources=self._roster.statuses,
             tally=streaming.tally,
             door=self._door,
             admission=self._admission,
@@ -484,7 +475,7 @@ class Daemon:
             aggregator=self._core.address("aggregator"),
             hub=hub,
             persister=self._storage.address("persister"),
-            sources=self.sources,
+            sources=self._roster.statuses,
             lifecycle=self,
             credentials=self._credentials,
             clock=self._clock,
@@ -501,47 +492,32 @@ class Daemon:
             http=HttpServer(api.app, self._admission, self.settings).serve,
         )
 
-    # --- questions from the edge ---
-
-    async def sources(self) -> list[SourceStatus]:
-        """How every source is, in configuration order; one whose actor was given up is `parked`."""
-        supervised = {child.name: child for child in self._sources.children()}
-        statuses = []
-        screening = await self._screening()
-        for provider in self._providers:
-            settings = provider.settings
-            try:
-                status = await ask(self._sources.address(settings.name), GetSource(), timeout_s=1.0)
-                statuses.append(screened(status, screening.get(settings.name, SourceScreening())))
-            except (pykka.ActorDeadError, trio.TooSlowError):
-                child = supervised[settings.name]
-                statuses.append(
-                    SourceStatus(
-                        name=settings.name,
-                        type=settings.type,
-                        priority=settings.priority,
-                        symbols=settings.symbols,
-                        instruments={
-                            name: self._config.symbols[name].instrument for name in settings.symbols
-                        },
-                        state=SourceState.PARKED,
-                        since=self._clock.now(),
-                        failures=child.restarts,
-                        last_error=CRASHED if child.last_error else None,
-                    )
-                )
-        return statuses
-
     def _actors(self) -> dict[str, ChildStatus]:
         """How every actor is, and every supervisor but the first."""
         children = {child.name: child for child in [*self._core.children(), *self._storage.children()]}
-        return children | {_source_actor(child.name): child for child in self._sources.children()}
+        return children | {_source_actor(child.name): child for child in self._roster.supervisor.children()}
 
-    async def _screening(self) -> dict[str, SourceScreening]:
+    def _make_control(self, listener: socket.socket | None) -> ControlSocket | None:
+        """None: it is switched off, or cannot be had, which is no reason to have no prices either."""
+        path = None if listener is not None else self._config.control.socket
+        if path == "":
+            return None
         try:
-            return await ask(self._core.address("aggregator"), GetScreening(), timeout_s=1.0)
-        except (pykka.ActorDeadError, trio.TooSlowError, InboxFullError):
-            return {}  # how the sources are is worth knowing all the more
+            bound = bind_control(path) if path is not None else listener
+        except ListenError as error:
+            log.warning("control_unavailable", reason=str(error))
+            return None
+        assert bound is not None
+        operator = Operator(
+            self,
+            core=self._core,
+            roster=self._roster,
+            aggregator=self._core.address("aggregator"),
+            hub=self._core.address("hub"),
+            persister=self._storage.address("persister"),
+            clock=self._clock,
+        )
+        return ControlSocket(bound, operator, path=path)
 
 
 def _adopt(listeners: list[socket.socket], tls: ssl.SSLContext | None) -> list[socket.socket]:
@@ -568,32 +544,27 @@ def _source_actor(source: str) -> str:
     return f"source:{source}"
 
 
-def screened(status: SourceStatus, screening: SourceScreening) -> SourceStatus:
-    """What a source says of itself, with what the aggregator thinks of it."""
-    skew_us = screening.clock_skew_us
-    return msgspec.structs.replace(
-        status,
-        rejected=dict(Counter(status.rejected) + Counter(screening.refused)),
-        jumps=screening.jumps,
-        clock_skew_ms=None if skew_us is None else skew_us // 1000,
-        lag_ms=None if status.lag_ms is None else max(0, status.lag_ms + max(0, skew_us or 0) // 1000),
-    )
-
-
 async def run_daemon(config: Config, file: Path) -> None:
     """Run the daemon until SIGTERM or SIGINT; a second signal ends it at once. SIGHUP has `file` read again.
 
     What systemd passes in the environment is taken from there.
     """
     sockets = take_sockets(os.environ)
-    daemon = Daemon(config, notifier=Notifier.of(os.environ), listeners=sockets.pop(PORT_SOCKET, None))
+    controls = sockets.pop(CONTROL_SOCKET, None)
+    daemon = Daemon(
+        config,
+        file=file,
+        notifier=Notifier.of(os.environ),
+        listeners=sockets.pop(PORT_SOCKET, None),
+        control=controls[0] if controls else None,
+    )
     for name, unknown in sockets.items():
-        log.warning("socket_unused", name=name, count=len(unknown), known=PORT_SOCKET)
+        log.warning("socket_unused", name=name, count=len(unknown), known=[PORT_SOCKET, CONTROL_SOCKET])
         for each in unknown:
             each.close()
     async with trio.open_nursery() as nursery:
         await nursery.start(_stop_on_signal, daemon)
-        await nursery.start(_reload_on_signal, daemon, file)
+        await nursery.start(_reload_on_signal, daemon)
         await daemon.run()
         nursery.cancel_scope.cancel()
 
@@ -610,30 +581,20 @@ async def _stop_on_signal(
 
 
 async def _reload_on_signal(
-    daemon: Daemon, file: Path, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    daemon: Daemon, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
 ) -> None:
     with trio.open_signal_receiver(signal.SIGHUP) as signals:
         task_status.started()
         async for _ in signals:
             log.info("signal_received", signal=signal.SIGHUP.name)
-            await _reload(daemon, file)
+            await _reload(daemon)
 
 
-async def _reload(daemon: Daemon, file: Path) -> None:
-    """Read the configuration again and take over what can be; whatever goes wrong, the daemon goes on as it was."""
-    daemon.notifier.reloading()
-    daemon.trouble = ""
+async def _reload(daemon: Daemon) -> None:
+    """Whatever goes wrong, the daemon goes on as it was."""
     try:
-        config = await trio.to_thread.run_sync(load, file, abandon_on_cancel=True)
-        await daemon.reload(config)
-    except ConfigError as error:
-        for problem in error.problems:
-            log.error("config_refused", file=error.file, problem=str(problem))
-        daemon.trouble = "the last reload was refused; the log says why"
+        await daemon.reload_file()
+    except ConfigError:
+        pass  # which was said
     except Exception:
-        log.exception("reload_crashed", file=str(file))
-        daemon.trouble = "the last reload crashed; the log says how"
-    else:
-        for note in notes(config):
-            log.warning("config_noted", path=note.path, note=note.message, hint=note.suggestion)
-    daemon.notifier.ready(await daemon.summary())
+        log.exception("reload_crashed", file=daemon.config_file)

@@ -9,13 +9,15 @@ AurexError
 ├── ListenError          the operator's or the machine's: the address cannot be bound
 ├── FeedError            a provider's: its connection, its answer or its refusal
 ├── StoreError           the database's: it cannot be opened, read or written now
+├── VarlinkError         an operator's: what was asked over the control socket cannot be done; a typed reply
+├── ControlError         an operator's: the daemon cannot be reached, or did not do what `aurexctl` asked
 ├── InboxFullError       ours: an actor's inbox is full and the caller chose not to wait
 └── SupervisionError     ours: an actor kept dying and its supervisor's budget is spent
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from aurexd.foreign import clean
 
@@ -118,6 +120,28 @@ class StoreError(AurexError):
     def __init__(self, message: str, *, permanent: bool = False) -> None:
         super().__init__(message)
         self.permanent = permanent
+
+
+class VarlinkError(AurexError):
+    """What was asked over the control socket cannot be done; `name` and `parameters` are what the reply says."""
+
+    name: ClassVar[str]
+    """With the interface in front: `io.aurex.Control.NoSuchSource`."""
+
+    def __init__(self, **parameters: Any) -> None:
+        super().__init__(parameters)
+        self.parameters = parameters
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.parameters}"
+
+
+class ControlError(AurexError):
+    """The daemon cannot be reached, or did not do what was asked; the message says why. `status`: by sysexits.h."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class InboxFullError(AurexError):

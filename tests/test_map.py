@@ -54,7 +54,8 @@ LAYERS = [
     {"aurexd.settings", "aurexd.certificate"},
     {"aurexd.store", "aurexd.backlog", "aurexd.actors"},
     {"aurexd.summary", "aurexd.watchdog"},
-    {"aurexd.server"},
+    {"aurexd.server", "aurexd.roster"},
+    {"aurexd.control"},
     {"aurexd.daemon"},
     {"aurexd.cli", "aurexd.cli_token", "aurexd.aurexctl"},
 ]

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 from aurexd.actors.messages import SourceScreening, SourceState, SourceStatus
-from aurexd.daemon import screened
 from aurexd.market import EpochUs, Instrument
+from aurexd.roster import screened
 
 
 def status(lag_ms: int | None, rejected: dict[str, int]) -> SourceStatus:
