@@ -8,7 +8,7 @@ SETUP := $(VENV)/.installed
 CONTRACT := tests/contract/node_modules/.installed
 
 # Debian packages with the servers that the slow tests run against, on ports and with files of their own.
-SERVERS := haproxy nginx libnginx-mod-stream prometheus systemd
+SERVERS := haproxy nginx libnginx-mod-stream prometheus systemd socat
 
 # Where `make install` puts things. DESTDIR goes before all of them, for packages. The daemon runs where homes are hidden
 # from it, so its Python must be the system's: 3.11 or newer with venv (Debian: python3-venv).

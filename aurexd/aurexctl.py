@@ -34,6 +34,8 @@ INTERRUPTED = 130
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command and exit with its status."""
     options = parser().parse_args(arguments)
+    if getattr(options, "action", None) is not None and options.name is None:
+        options.parser.error(f"{options.action} which? name a source; aurexctl sources lists them")
     try:
         with Client(socket_path(options.socket)) as client:
             options.command(client, options)
@@ -158,8 +160,6 @@ def _sources(client: Client, options: argparse.Namespace) -> None:
     if options.action is None:
         _show(options, client.call("ListSources"), "sources")
         return
-    if options.name is None:
-        options.parser.error(f"{options.action} which? name a source; aurexctl sources lists them")
     reply = client.call(f"{options.action.capitalize()}Source", name=options.name)
     if options.json:
         print_json(reply)

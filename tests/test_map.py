@@ -57,6 +57,7 @@ LAYERS = [
     {"aurexd.server", "aurexd.roster"},
     {"aurexd.control"},
     {"aurexd.daemon"},
+    {"aurexd.command_line"},
     {"aurexd.cli", "aurexd.cli_token", "aurexd.aurexctl"},
 ]
 """From the rooms that lean on nobody to the one that wires them all. A room imports its own layer or those above it

@@ -419,8 +419,8 @@ class Control(Section):
 
     socket: str = Field(
         default="/run/aurexd-control/io.aurex.Control",
-        description="Path of the Unix socket; empty switches it off. Not built yet: accepted, and nothing "
-        "listens.",
+        description="Path of the Unix socket, for root, the daemon's user and its group; empty switches it off. A "
+        "socket from systemd wins. Its directory must be there; without it the daemon runs on and says so.",
     )
 
 

@@ -169,7 +169,12 @@ class Operator:
                 interface.SourceSummary(name=s.name, state=s.state, last_error=s.last_error) for s in sources
             ],
             store=interface.StoreStatus(
-                **{**msgspec.structs.asdict(store), "since": format_time(store.since)}
+                state=store.state,
+                since=format_time(store.since),
+                reason=store.reason,
+                stored=store.stored,
+                waiting=store.waiting,
+                dropped=store.dropped,
             ),
         )
 
