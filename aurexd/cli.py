@@ -107,12 +107,13 @@ def _say(message: str, bug: BaseException | None = None) -> None:
 
 
 def _command(arguments: Sequence[str] | None) -> int:
-    options = _parser().parse_args(arguments)
+    options = parser().parse_args(arguments)
     status: int = options.command(options)
     return status
 
 
-def _parser() -> Parser:
+def parser() -> Parser:
+    """What may be asked; the manual page and the shells' completions are made from it, too."""
     parser = Parser(prog="aurexd", description="A real-time gold price daemon.")
     parser.add_argument("--version", action="version", version=f"aurexd {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
@@ -127,6 +128,13 @@ def _parser() -> Parser:
     _add_config(check)
     check.add_argument("--json", action="store_true", help="one JSON document on standard output")
     check.set_defaults(command=_check_config)
+
+    doctor = commands.add_parser(
+        "doctor", help="look at the machine: file descriptors, clock, certificate, paths, sources"
+    )
+    _add_config(doctor)
+    doctor.add_argument("--json", action="store_true", help="one JSON document on standard output")
+    doctor.set_defaults(command=_doctor)
 
     default = commands.add_parser("default-config", help="print a configuration that explains every setting")
     default.set_defaults(command=_default_config)
@@ -219,6 +227,21 @@ def _check_config(options: argparse.Namespace) -> int:
         symbols, sources = ", ".join(config.symbols), ", ".join(source.name for source in config.sources)
         print_text(f"{file}: right; symbols: {symbols}; sources: {sources or 'none'}\n")
     return EX_CONFIG if problems else EX_OK
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from aurexd.doctor import examine
+
+    findings = []
+    for finding in examine(load(config_file(options.config))):
+        findings.append(finding)
+        if not options.json:
+            advice = f" — {finding.advice}" if finding.advice else ""
+            print_text(f"{finding.verdict:8} {finding.what}: {finding.message}{advice}\n")
+    healthy = all(finding.verdict != "problem" for finding in findings)
+    if options.json:
+        print_json({"ok": healthy, "findings": [finding._asdict() for finding in findings]})
+    return EX_OK if healthy else EX_UNAVAILABLE
 
 
 def _notes(config: Config) -> list[Problem]:
