@@ -8,7 +8,7 @@ SETUP := $(VENV)/.installed
 CONTRACT := tests/contract/node_modules/.installed
 
 # Debian packages with the servers that the slow tests run against, on ports and with files of their own.
-SERVERS := haproxy nginx libnginx-mod-stream prometheus systemd socat
+SERVERS := haproxy nginx libnginx-mod-stream prometheus systemd socat man-db
 
 # Where `make install` puts things. DESTDIR goes before all of them, for packages. The daemon runs where homes are hidden
 # from it, so its Python must be the system's: 3.11 or newer with venv (Debian: python3-venv).
@@ -18,7 +18,7 @@ SYSTEM_PYTHON ?= /usr/bin/python3
 LIBRARY = $(PREFIX)/lib/aurexd
 UNITS = aurexd.service aurexd.socket aurexd-control.socket
 
-.PHONY: help systemd run test test-fast check format servers bench autobahn install uninstall clean
+.PHONY: help run test test-fast check format servers bench autobahn systemd man install uninstall clean
 .DEFAULT_GOAL := help
 
 help:  ## what there is
@@ -76,6 +76,19 @@ autobahn: $(SETUP)  ## the Autobahn test suite against our WebSocket: up to an h
 systemd: $(SETUP)  ## show the service under a systemd that is booted for it: two minutes, as root, needs systemd-container
 	$(BIN)/python -m tests.systemd.run
 
+man: $(SETUP)  ## write the manual pages and the shells' completions into build/
+	$(BIN)/python -m aurexd.manpages build/man
+	$(call completions,$(BIN),build)
+
+# $(1): where the commands are; $(2): below which directory the completions go.
+define completions
+	install -d $(2)/bash-completion/completions $(2)/zsh/site-functions
+	for name in aurexd:aurexd.cli.parser aurexctl:aurexd.aurexctl.parser; do \
+		$(1)/python -m shtab --shell bash --prog $${name%%:*} --prefix $${name%%:*} $${name#*:} > $(2)/bash-completion/completions/$${name%%:*} && \
+		$(1)/python -m shtab --shell zsh --prog $${name%%:*} --prefix $${name%%:*} $${name#*:} > $(2)/zsh/site-functions/_$${name%%:*} || exit 1; \
+	done
+endef
+
 install:  ## install for systemd, as root: a venv under PREFIX (/usr/local), units, user; honours DESTDIR
 	$(SYSTEM_PYTHON) -m venv --clear $(DESTDIR)$(LIBRARY)
 	$(DESTDIR)$(LIBRARY)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile \
@@ -91,6 +104,8 @@ install:  ## install for systemd, as root: a venv under PREFIX (/usr/local), uni
 		sed 's|/usr/local/lib/aurexd|$(LIBRARY)|g' systemd/$$unit > $(DESTDIR)$(PREFIX)/lib/systemd/system/$$unit && \
 		chmod 644 $(DESTDIR)$(PREFIX)/lib/systemd/system/$$unit || exit 1; \
 	done
+	$(DESTDIR)$(LIBRARY)/bin/python -m aurexd.manpages $(DESTDIR)$(PREFIX)/share/man
+	$(call completions,$(DESTDIR)$(LIBRARY)/bin,$(DESTDIR)$(PREFIX)/share)
 	install -m 644 systemd/sysusers.d/aurexd.conf $(DESTDIR)$(PREFIX)/lib/sysusers.d/
 	install -m 644 systemd/tmpfiles.d/aurexd.conf $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/
 	# The configuration is the operator's: one that is there stays.
@@ -101,11 +116,27 @@ install:  ## install for systemd, as root: a venv under PREFIX (/usr/local), uni
 		systemd-tmpfiles --create $(PREFIX)/lib/tmpfiles.d/aurexd.conf && systemctl daemon-reload; \
 	fi
 
-uninstall:  ## remove what install made; configuration, database and user stay
+unman: $(SETUP)  ## write the manual pages and the shells' completions into build/
+	$(BIN)/python -m aurexd.manpages build/man
+	$(call completions,$(BIN),build)
+
+# $(1): where the commands are; $(2): below which directory the completions go.
+define completions
+	install -d $(2)/bash-completion/completions $(2)/zsh/site-functions
+	for name in aurexd:aurexd.cli.parser aurexctl:aurexd.aurexctl.parser; do \
+		$(1)/python -m shtab --shell bash --prog $${name%%:*} --prefix $${name%%:*} $${name#*:} > $(2)/bash-completion/completions/$${name%%:*} && \
+		$(1)/python -m shtab --shell zsh --prog $${name%%:*} --prefix $${name%%:*} $${name#*:} > $(2)/zsh/site-functions/_$${name%%:*} || exit 1; \
+	done
+endef
+
+install:  ## remove what install made; configuration, database and user stay
 	if [ -z "$(DESTDIR)" ] && [ -d /run/systemd/system ]; then systemctl disable --now $(UNITS) || true; fi
 	rm -f $(DESTDIR)$(PREFIX)/bin/aurexd $(DESTDIR)$(PREFIX)/bin/aurexctl \
 		$(DESTDIR)$(PREFIX)/lib/sysusers.d/aurexd.conf $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/aurexd.conf \
 		$(foreach unit,$(UNITS),$(DESTDIR)$(PREFIX)/lib/systemd/system/$(unit))
+	rm -f $(foreach page,man1/aurexctl.1 man5/aurexd.toml.5 man8/aurexd.8,$(DESTDIR)$(PREFIX)/share/man/$(page)) \
+		$(foreach name,aurexd aurexctl,$(DESTDIR)$(PREFIX)/share/bash-completion/completions/$(name) \
+		$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_$(name))
 	rm -rf $(DESTDIR)$(LIBRARY)
 	if [ -z "$(DESTDIR)" ] && [ -d /run/systemd/system ]; then systemctl daemon-reload; fi
 

@@ -100,6 +100,14 @@ def parser() -> Parser:
     watch = commands.add_parser("watch", help="live prices, until Ctrl-C")
     watch.add_argument("symbols", nargs="*", metavar="SYMBOL", help="which; default: all")
     watch.set_defaults(command=_watch)
+
+    metrics = commands.add_parser("metrics", help="what Prometheus is told at /metrics")
+    metrics.set_defaults(command=_metrics)
+
+    why = commands.add_parser("why", help="why a price is what it is: its ticks, and the rules")
+    why.add_argument("kind", choices=("price",), help="what is asked for")
+    why.add_argument("name", metavar="NAME", help="the symbol")
+    why.set_defaults(command=_why)
     return parser
 
 
@@ -121,6 +129,15 @@ def _sessions(client: Client, options: argparse.Namespace) -> None:
         found += reply["sessions"]
         total = reply["total"]
     _show(options, {"sessions": found, "total": total}, "sessions")
+
+
+def _metrics(client: Client, options: argparse.Namespace) -> None:
+    reply = client.call("GetMetrics")
+    _say(options, reply, reply["text"].rstrip())
+
+
+def _why(client: Client, options: argparse.Namespace) -> None:
+    _show(options, client.call("GetWhyPrice", symbol=options.name), "why_price")
 
 
 def _watch(client: Client, options: argparse.Namespace) -> None:

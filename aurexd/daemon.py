@@ -7,6 +7,7 @@ the other way round along the data's way, so that each stage drains into the nex
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import os
 import random
@@ -481,6 +482,7 @@ class Daemon:
             clock=self._clock,
             metrics=metrics,
         )
+        self._scrape = functools.partial(metrics.scrape, "", api.answered)
         return Port(
             bind(config.listen.address, config.listen.port) if listeners is None else _adopt(listeners, tls),
             tls=tls,
@@ -496,6 +498,10 @@ class Daemon:
         """How every actor is, and every supervisor but the first."""
         children = {child.name: child for child in [*self._core.children(), *self._storage.children()]}
         return children | {_source_actor(child.name): child for child in self._roster.supervisor.children()}
+
+    async def _metrics_text(self) -> str:
+        text, _ = await self._scrape()
+        return text.decode()
 
     def _make_control(self, listener: socket.socket | None) -> ControlSocket | None:
         """None: it is switched off, or cannot be had, which is no reason to have no prices either."""
@@ -515,6 +521,7 @@ class Daemon:
             aggregator=self._core.address("aggregator"),
             hub=self._core.address("hub"),
             persister=self._storage.address("persister"),
+            metrics=self._metrics_text,
             clock=self._clock,
         )
         return ControlSocket(bound, operator, path=path)

@@ -92,6 +92,33 @@ RELOADED = {
     "notes": [{"path": "symbols.GC", "message": "no source delivers it", "suggestion": "name it"}],
 }
 
+TICK = {"bid": 2700.1, "ask": None, "last": None, "received": "2026-11-28T02:09:10Z"}
+WHY = {
+    "symbol": "XAUUSD",
+    "price": {"close": 2700.5},
+    "quality": "live",
+    "reason": "alltick carries the price",
+    "since": "2026-11-28T02:09:08Z",
+    "policy": "priority",
+    "market": "open",
+    "next_change": "2026-11-28T22:00:00Z",
+    "previous_close": 2690.0,
+    "max_jump_pct": 0.1,
+    "sources": [
+        {
+            "source": "kraken",
+            "priority": 2,
+            "standing": "outranked",
+            "quality": "live",
+            "tick": TICK,
+            "age_ms": 100,
+            "stale_in_ms": None,
+            "refused": {"bad_scale": 1},
+        }
+    ],
+    "refused": [{"source": "kraken", "reason": "bad_scale", "tick": {**TICK, "last": 2701.1}}],
+}
+
 Answer = Callable[[str, dict[str, Any]], list[bytes]]
 
 
@@ -184,6 +211,13 @@ def test_the_version_is_told(capsys: pytest.CaptureFixture[str], tmp_path: Path)
             ("Watch", {"symbols": ["XAUUSD"]}),
             {"symbols": [SYMBOL]},
             ["XAUUSD 2700.50 live"],
+        ),
+        (["metrics"], ("GetMetrics", {}), {"text": "# HELP a b\n"}, ["# HELP a b\n"]),
+        (
+            ["why", "price", "XAUUSD"],
+            ("GetWhyPrice", {"symbol": "XAUUSD"}),
+            WHY,
+            ["XAUUSD 2700.5 live", "outranked", "bad_scale", "2701.1"],
         ),
         (["watch"], ("Watch", {"symbols": None}), {"symbols": [SYMBOL]}, ["2026-11-28T02:09:10Z"]),
     ],

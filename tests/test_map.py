@@ -51,7 +51,7 @@ LAYERS = [
         "aurexd.gaps",
     },
     {"aurexd.config", "aurexd.log", "aurexd.io_uring", "aurexd.systemd"},
-    {"aurexd.settings", "aurexd.certificate"},
+    {"aurexd.settings", "aurexd.certificate", "aurexd.doctor"},
     {"aurexd.store", "aurexd.backlog", "aurexd.actors"},
     {"aurexd.summary", "aurexd.watchdog"},
     {"aurexd.server", "aurexd.roster"},
@@ -59,6 +59,7 @@ LAYERS = [
     {"aurexd.daemon"},
     {"aurexd.command_line"},
     {"aurexd.cli", "aurexd.cli_token", "aurexd.aurexctl"},
+    {"aurexd.manpages"},
 ]
 """From the rooms that lean on nobody to the one that wires them all. A room imports its own layer or those above it
 in this list; `aurexd` itself, which is the version, may be imported by all."""

@@ -15,7 +15,7 @@ from aurexd.sources.base import SourceSettings
 
 _WIDTH = 110
 
-_HEAD = """\
+HEAD = """\
 The configuration of aurexd: what every setting means, its unit, its default, how to switch it off. Printed
 by `aurexd default-config`; `aurexd check-config` tells all that is wrong with a file at once.
 
@@ -35,9 +35,9 @@ A token can be kept out of this file: as `token_file`, the path of a file that h
 as AUREXD_SOURCES__ALLTICK__TOKEN. A relative path starts in the working directory; that of a `token_file`, of
 `certificate` and of `private_key` in $CREDENTIALS_DIRECTORY, where systemd sets it."""
 
-_SYMBOLS = "Symbols: what clients subscribe to. There must be at least one."
+SYMBOLS = "Symbols: what clients subscribe to. There must be at least one."
 
-_SOURCES = """\
+SOURCES = """\
 Sources: where prices come from, one [[sources]] table each. For each symbol, the fresh source with the lowest
 priority number carries the price. Keys of every source:"""
 
@@ -98,7 +98,7 @@ symbols = { GC = "GC=F" }
 
 def default_config() -> str:
     """The manual as one TOML document: every key explained, defaults commented out, examples that work."""
-    return "\n".join([*_comment(_HEAD), "", *_sections(), *_symbols(), *_sources(), _EXAMPLE])
+    return "\n".join([*_comment(HEAD), "", *_sections(), *_symbols(), *_sources(), _EXAMPLE])
 
 
 def _sections() -> Iterator[str]:
@@ -122,7 +122,7 @@ def _auth_keys(keys: FieldInfo) -> Iterator[str]:
 
 
 def _symbols() -> Iterator[str]:
-    yield from _comment(f"{_SYMBOLS} {_doc(Symbol)}")
+    yield from _comment(f"{SYMBOLS} {_doc(Symbol)}")
     yield "#"
     yield "# [symbols.NAME]"
     for key, field in Symbol.model_fields.items():
@@ -132,7 +132,7 @@ def _symbols() -> Iterator[str]:
 
 def _sources() -> Iterator[str]:
     common = SourceSettings.model_fields
-    yield from _comment(_SOURCES)
+    yield from _comment(SOURCES)
     for key, field in common.items():
         if key == "type":
             types = f"{field.description} One of {', '.join(PROVIDERS)}."
@@ -154,16 +154,20 @@ def _sources() -> Iterator[str]:
 
 def _key(key: str, field: FieldInfo, indent: str = "") -> Iterator[str]:
     """A key's meaning, what it takes, and its default as a line to uncomment."""
-    default = "" if field.default is None else f"; default {toml(field.default)}"
-    once = "; read at the start only" if any(isinstance(m, ReadOnce) for m in field.metadata) else ""
-    takes = f"({expected(field)}{'; needed' if field.is_required() else default}{once})"
     if indent:
-        first, *rest = _wrap(f"{key}: {field.description} {takes}", _WIDTH - len(indent) - 2)
+        first, *rest = _wrap(f"{key}: {field.description} {takes(field)}", _WIDTH - len(indent) - 2)
         yield indent + first
         yield from (f"{indent}  {line}" for line in rest)
     else:
-        yield from _comment(f"{field.description} {takes}")
+        yield from _comment(f"{field.description} {takes(field)}")
         yield f"#{key} = {toml(field.default)}"
+
+
+def takes(field: FieldInfo) -> str:
+    """What a key takes, and what it is where it is not given."""
+    default = "" if field.default is None else f"; default {toml(field.default)}"
+    once = "; read at the start only" if any(isinstance(m, ReadOnce) for m in field.metadata) else ""
+    return f"({expected(field)}{'; needed' if field.is_required() else default}{once})"
 
 
 def _comment(text: str) -> Iterator[str]:

@@ -28,7 +28,7 @@ from typing import (
 )
 
 import msgspec
-from msgspec import Meta, Raw
+from msgspec import Meta, Raw, UnsetType
 
 from aurexd.control.wire import UNREADABLE, read_json
 from aurexd.errors import VarlinkError
@@ -38,6 +38,10 @@ R_co = TypeVar("R_co", covariant=True)
 _WIDTH = 110
 
 _BASE = {bool: "bool", int: "int", float: "float", Decimal: "float", str: "string"}
+
+
+ABSENT = {NoneType, UnsetType}
+"""What says that a field may be missing: Varlink does not tell null from absent."""
 
 
 class Struct(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -188,7 +192,7 @@ class _Writer:
                 else []
             )
             doc = next((meta.description for meta in metas if meta.description), "")
-            optional = not field.required and NoneType not in get_args(_bare(hint))
+            optional = not field.required and not ABSENT & {*get_args(_bare(hint))}
             text = ("?" if optional else "") + self._expression(hint)
             lines.append(textwrap.indent(_comment(doc), "  ") + f"  {field.encode_name}: {text}")
         return "(\n" + ",\n".join(lines) + "\n)" if lines else "()"
@@ -199,7 +203,7 @@ class _Writer:
         if kind in _BASE:
             return _BASE[kind]
         if origin in {Union, UnionType}:
-            (inner,) = (argument for argument in arguments if argument is not NoneType)
+            (inner,) = (argument for argument in arguments if argument not in ABSENT)
             return f"?{self._expression(inner)}"
         if origin is Literal:
             return f"({', '.join(arguments)})"

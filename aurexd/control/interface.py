@@ -18,7 +18,7 @@ from aurexd.control.definition import Interface, Method, Struct
 from aurexd.errors import VarlinkError
 from aurexd.market import Instrument, Quality
 from aurexd.protocol.data import MarketState
-from aurexd.server.interface import Source
+from aurexd.server.interface import Source, WhyPrice
 
 NAME = "io.aurex.Control"
 
@@ -369,6 +369,26 @@ class Watch(Method[Seen], frozen=True, kw_only=True, gc=False):
     errors = (NoSuchSymbolError, NotAnsweredError)
 
 
+class MetricsText(Struct, frozen=True, kw_only=True, gc=False):
+    """What is measured."""
+
+    text: Annotated[str, Meta(description="In Prometheus' text format, as `/metrics` has it.")]
+
+
+class GetMetrics(Method[MetricsText], frozen=True, kw_only=True, gc=False):
+    """What does the daemon measure of itself?"""
+
+    errors = (NotAnsweredError,)
+
+
+class GetWhyPrice(Method[WhyPrice], frozen=True, kw_only=True, gc=False):
+    """From which ticks and by which rules does a symbol's price come?"""
+
+    symbol: Annotated[str, Meta(max_length=64, description="`XAUUSD`.")]
+
+    errors = (NoSuchSymbolError, NotAnsweredError)
+
+
 METHODS = (
     GetStatus,
     ListSources,
@@ -383,6 +403,8 @@ METHODS = (
     Reload,
     Drain,
     Watch,
+    GetMetrics,
+    GetWhyPrice,
 )
 
 ERRORS = (

@@ -22,13 +22,13 @@ from aurexd.actors.supervisor import Supervisor
 from aurexd.actors.trio_actor import ask_when_room
 from aurexd.clock import Clock
 from aurexd.control import interface
-from aurexd.control.definition import InvalidParameterError, Method, Struct
+from aurexd.control.definition import InvalidParameterError, Method
 from aurexd.control.interface import SESSIONS_LIMIT, Level
 from aurexd.control.socket import Replies
 from aurexd.errors import ConfigError, Problem, SupervisionError
 from aurexd.market import EpochUs, format_time
 from aurexd.roster import Roster
-from aurexd.server.interface import Phase, Source
+from aurexd.server.interface import Phase, Source, WhyPrice
 from aurexd.settings import Plan
 
 R = TypeVar("R")
@@ -95,24 +95,27 @@ class Operator:
         aggregator: pykka.ActorRef[Any],
         hub: pykka.ActorRef[Any],
         persister: pykka.ActorRef[Any],
+        metrics: Callable[[], Awaitable[str]],
         clock: Clock,
     ) -> None:
+        """`metrics`: what `/metrics` says."""
         self._daemon = daemon
         self._core = core
         self._roster = roster
         self._aggregator = aggregator
         self._hub = hub
         self._persister = persister
+        self._metrics = metrics
         self._clock = clock
 
-    async def answer(self, method: Method[Any], more: Replies | None) -> Struct:
+    async def answer(self, method: Method[Any], more: Replies | None) -> msgspec.Struct:
         """See `Answers`."""
         try:
             return await self._answer(method, more)
         except pykka.ActorDeadError as error:
             raise interface.NotAnsweredError(str(error)) from error
 
-    async def _answer(self, method: Method[Any], more: Replies | None) -> Struct:
+    async def _answer(self, method: Method[Any], more: Replies | None) -> msgspec.Struct:
         match method:
             case interface.GetStatus():
                 return await self._status()
@@ -141,6 +144,10 @@ class Operator:
                 return await self._reload()
             case interface.Drain():
                 return await self._drain(more)
+            case interface.GetMetrics():
+                return interface.MetricsText(text=await self._metrics())
+            case interface.GetWhyPrice(symbol=symbol):
+                return await self._why_price(symbol)
             case interface.Watch(symbols=symbols):
                 return await self._watch(symbols, more)
         raise AssertionError(method)  # a test goes through all there are
@@ -198,6 +205,13 @@ class Operator:
                 )
             )
         return interface.ActorList(actors=actors)
+
+    async def _why_price(self, symbol: str) -> WhyPrice:
+        why = await _ask(self._aggregator, internal.GetWhy(symbol=symbol))
+        if why is None:
+            states = await _ask(self._aggregator, internal.GetSymbols())
+            raise interface.NoSuchSymbolError(symbol, [state.symbol for state in states])
+        return WhyPrice.of(why, self._clock.now())
 
     # --- sources ---
 

@@ -24,7 +24,7 @@ import structlog
 import trio
 
 from aurexd.control import interface
-from aurexd.control.definition import Method, Struct
+from aurexd.control.definition import Method
 from aurexd.control.interface import CONTROL, NotAnsweredError, PermissionDeniedError
 from aurexd.control.service import Call, GetInfo, GetInterfaceDescription, Incoming, Service
 from aurexd.control.wire import Messages, error_reply, reply
@@ -76,13 +76,13 @@ class Peer(NamedTuple):
     gid: int
 
 
-Replies = Callable[[Struct], Awaitable[None]]
+Replies = Callable[[msgspec.Struct], Awaitable[None]]
 
 
 class Answers(Protocol):
     """Whoever does what is called."""
 
-    async def answer(self, method: Method[Any], more: Replies | None) -> Struct:
+    async def answer(self, method: Method[Any], more: Replies | None) -> msgspec.Struct:
         """The reply. Replies before it go to `more`; None: one is all that the caller wants.
 
         Raises:
@@ -312,7 +312,7 @@ class _Connection:
         _log.info("operator_refused", uid=self._peer.uid, pid=self._peer.pid, **asked)
         return False
 
-    async def _more(self, parameters: Struct) -> None:
+    async def _more(self, parameters: msgspec.Struct) -> None:
         await self._write(reply(parameters, continues=True))
 
     async def _write(self, message: bytes) -> None:

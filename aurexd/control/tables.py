@@ -87,6 +87,40 @@ def sources(reply: Reply) -> RenderableType:
     return Group(table, *([Text(), *errors] if errors else []))
 
 
+def why_price(reply: Reply) -> RenderableType:
+    """From which ticks and by which rules a price comes."""
+    price = reply["price"]
+    head = Text.assemble(
+        f"{reply['symbol']} {price['close'] if price else 'has no price'} ",
+        _word(reply["quality"]),
+        f" since {clock_time(reply['since'])}: {reply['reason']}\n",
+        f"policy {reply['policy']}, market {reply['market']} until {clock_time(reply['next_change'])}, ",
+        f"close before {reply['previous_close'] or 'unknown'}, ",
+        f"jumps over {reply['max_jump_pct']:g} % a second are checked",
+    )
+    parts = _table(
+        "SOURCE", ">PRIO", "STANDING", "QUALITY", ">BID", ">ASK", ">LAST", ">AGE", ">STALE IN", "REFUSED"
+    )
+    for part in reply["sources"]:
+        tick = part["tick"] or {}
+        parts.add_row(
+            part["source"],
+            str(part["priority"]),
+            part["standing"],
+            _word(part["quality"] or ""),
+            *("" if tick.get(key) is None else str(tick[key]) for key in ("bid", "ask", "last")),
+            "" if part["age_ms"] is None else duration(part["age_ms"] / 1000),
+            "" if part["stale_in_ms"] is None else duration(part["stale_in_ms"] / 1000),
+            ", ".join(f"{reason} {count}" for reason, count in part["refused"].items()),
+        )
+    refused = _table("REFUSED", "WHY", ">BID", ">ASK", ">LAST", "AT")
+    for each in reply["refused"]:
+        tick = each["tick"]
+        numbers = ("" if tick[key] is None else str(tick[key]) for key in ("bid", "ask", "last"))
+        refused.add_row(each["source"], each["reason"], *numbers, clock_time(tick["received"]))
+    return Group(head, Text(), parts, Text(), refused) if reply["refused"] else Group(head, Text(), parts)
+
+
 def actors(reply: Reply) -> RenderableType:
     """The tree of supervision."""
     table = _table("ACTOR", "STATE", ">FOR", ">RESTARTS", ">INBOX", ">PEAK", ">OF", "LAST ERROR")

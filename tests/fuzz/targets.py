@@ -16,7 +16,10 @@ from aurexd.actors.messages import KeepHandover, TakeHandover
 from aurexd.actors.trio_actor import TrioActor, start_actor
 from aurexd.clock import LoopClock
 from aurexd.config.model import Config, Limits
-from aurexd.errors import IdentityError, ProtocolError
+from aurexd.control.interface import CONTROL
+from aurexd.control.service import Service
+from aurexd.control.wire import Messages, error_reply
+from aurexd.errors import IdentityError, ProtocolError, VarlinkError
 from aurexd.forwarded import HeaderName, Proxies, client_address, plain
 from aurexd.identity import ANYBODY, LOCAL
 from aurexd.market import SECOND_US, EpochUs, format_time
@@ -173,6 +176,25 @@ def proxies(data: bytes) -> None:
             assert peer == "10.0.0.1" or client == peer, "nobody else is believed"
 
 
+def operators(data: bytes) -> None:
+    """What somebody says who can open the control socket, in pieces."""
+    service = Service(CONTROL)
+    whole, cut = Messages(4096), Messages(4096)
+    try:
+        expected = whole.feed(data)
+        got = [message for at in range(0, len(data), 7) for message in cut.feed(data[at : at + 7])]
+    except ValueError:
+        return
+    assert got == expected
+    for message in got:
+        with contextlib.suppress(ValueError):
+            asked = service.read(message).asked
+            if isinstance(asked, VarlinkError):
+                assert len(error_reply(asked)) < 2 * len(message) + 200
+            else:
+                assert asked.method.__class__.__name__.encode() in message
+
+
 TARGETS: dict[str, Callable[[bytes], Any]] = {
-    target.__name__: target for target in (connection, frames, messages, tokens, proxies)
+    target.__name__: target for target in (connection, frames, messages, tokens, proxies, operators)
 }

@@ -103,3 +103,29 @@ def test_proxies(parts: list[bytes]) -> None:
 @pytest.mark.parametrize("name", targets.TARGETS)
 def test_nothing_at_all(name: str) -> None:
     targets.TARGETS[name](b"")
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                b'{"method":"io.aurex.Control.',
+                b"KickSession",
+                b'","parameters":{',
+                b'"id":',
+                b"}}",
+                b"\0",
+                b'"x"',
+                b"}",
+            ]
+        )
+        | st.binary(max_size=10),
+        max_size=14,
+    )
+)
+@settings(max_examples=200, deadline=None)
+def test_operators(parts: list[bytes]) -> None:
+    targets.operators(b"".join(parts))
+    targets.operators(
+        b'{"method":"io.aurex.Control.KickSession","parameters":{"id":"x"}}\0' + b"".join(parts)
+    )

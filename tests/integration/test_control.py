@@ -37,7 +37,7 @@ symbols = {{ TESTGOLD = "TESTGOLD" }}
 
 NAME = "io.aurex.Control"
 VOLATILE = {"uptime_s", "messages_sent", "since_s", "age_ms", "close", "bid", "ask", "source_time", "waiting", "peak",
-            "stored", "ticks", "last_tick", "lag_ms", "clock_skew_ms"}  # fmt: skip
+            "stored", "ticks", "tick", "price", "stale_in_ms", "last_tick", "lag_ms", "clock_skew_ms"}  # fmt: skip
 """What is another in each answer."""
 
 
@@ -108,12 +108,16 @@ def test_every_client_gets_the_same_answers(tmp_path: Path) -> None:
             (("sources",), "ListSources"),
             (("sessions",), "ListSessions"),
             (("log-level",), "GetLogLevel"),
+            (("why", "price", "TESTGOLD"), "GetWhyPrice"),
             (("reload",), "Reload"),
         ):
             answer = steady(asked.by_aurexctl(*arguments))
-            assert answer == steady(asked.by_varlink(method)), method
-            assert answer == steady(asked.by_socat(method)), method
-            assert steady(asked.by_varlinkctl(method)) in (answer, None), method
+            parameters = {"symbol": arguments[-1]} if arguments[0] == "why" else {}
+            assert answer == steady(asked.by_varlink(method, **parameters)), method
+            assert answer == steady(asked.by_socat(method, **parameters)), method
+            assert steady(asked.by_varlinkctl(method, **parameters)) in (answer, None), method
+        for ask in (asked.by_varlink, asked.by_socat):
+            assert "aurexd_build_info{" in ask("GetMetrics")["text"]
         for ask in (asked.by_varlink, asked.by_socat):
             paused = asked.by_aurexctl("sources", "pause", "simulated")
             assert paused["source"]["state"] == "paused"
