@@ -16,12 +16,14 @@ import socket
 import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pykka
 import structlog
 import trio
 
 from aurexd import __version__, garbage
+from aurexd.actors.address import Address
 from aurexd.actors.aggregator import Aggregator, SymbolRules
 from aurexd.actors.candles import CandleRules, Candles
 from aurexd.actors.filler import HOUR_US
@@ -93,6 +95,9 @@ PORT_SOCKET = "aurexd.socket"
 
 CONTROL_SOCKET = "aurexd-control.socket"
 """The unit whose socket is the control socket."""
+
+START_S = 10.0
+"""What the aggregator and the sources may take to be up again after a reload."""
 
 CORE_RESTARTS = Backoff(floor_s=0.0, base_s=0.1, cap_s=1.0)
 
@@ -255,6 +260,7 @@ class Daemon:
         Raises:
             ConfigError: the certificate and the key cannot be used together, or a key of tokens cannot be read;
                 nothing has changed.
+            SupervisionError: the sources did not start afresh.
 
         """
         plan = plan_reload(self._config, config)
@@ -278,6 +284,10 @@ class Daemon:
         log.info("config_reloaded", changed=plan.changed)
         for setting in plan.waiting:
             log.warning("restart_needed", setting=setting)
+        if plan.remakes_prices:
+            self._roster.replace(plan.config)
+            # The sources start afresh with it; candles and hub go on, and with them everybody who listens.
+            await self._core.wait_restarted("aggregator", within_s=self._core.shutdown_s + START_S)
         await self._roster.pace(self.settings.realtime.update_interval_s)
         return plan
 
@@ -455,14 +465,7 @@ class Daemon:
         )
         metrics = Metrics(
             phase=lambda: self.phase,
-            addresses={
-                **{name: self._core.address(name) for name in ("hub", "candles", "aggregator")},
-                **{child.name: self._storage.address(child.name) for child in self._storage.children()},
-                **{
-                    _source_actor(child.name): self._roster.supervisor.address(child.name)
-                    for child in self._roster.supervisor.children()
-                },
-            },
+            addresses=self._addresses,
             actors=self._actors,
             sources=self._roster.statuses,
             tally=streaming.tally,
@@ -493,6 +496,17 @@ class Daemon:
             events=EventStreamServer(streaming, self._admission).serve,
             http=HttpServer(api.app, self._admission, self.settings).serve,
         )
+
+    def _addresses(self) -> dict[str, Address[Any]]:
+        """Of all actors, by name."""
+        return {
+            **{name: self._core.address(name) for name in ("hub", "candles", "aggregator")},
+            **{child.name: self._storage.address(child.name) for child in self._storage.children()},
+            **{
+                _source_actor(child.name): self._roster.supervisor.address(child.name)
+                for child in self._roster.supervisor.children()
+            },
+        }
 
     def _actors(self) -> dict[str, ChildStatus]:
         """How every actor is, and every supervisor but the first."""

@@ -26,7 +26,7 @@ from aurexd.actors.messages import (
     StaleAfterChanged,
 )
 from aurexd.actors.source import Source
-from aurexd.actors.supervisor import ChildSpec, ChildState, ChildStatus, OnExhausted, Strategy, Supervisor
+from aurexd.actors.supervisor import ChildSpec, ChildStatus, OnExhausted, Strategy, Supervisor
 from aurexd.actors.trio_actor import ask, tell_when_room
 from aurexd.backoff import Backoff
 from aurexd.calendar import CALENDARS
@@ -41,9 +41,6 @@ ANSWER_S = 1.0
 
 RESTART_S = 10.0
 """A source that an operator restarts is up again within this: five seconds to stop, and it is ready at once."""
-
-LOOK_S = 0.02
-"""How often it is looked whether it is."""
 
 CRASHED = "it crashed, or hung; the log says how"
 """What is said of a source that a bug took down: the exception's own text is nobody else's business."""
@@ -71,20 +68,11 @@ class Roster:
         self._rng = rng
         self._paused: set[str] = set()
         """Those that are to rest, whatever happens to their actors."""
-        self.providers: list[Provider[Any]] = [
-            provider_class(settings.type)(settings, update_interval_s=config.realtime.update_interval_s)
-            for settings in config.sources
-        ]
+        self.providers: list[Provider[Any]] = [self._provider(settings) for settings in config.sources]
         # one_for_one: a source that keeps dying is parked, and the others carry the price.
         self.supervisor = Supervisor(
             "sources",
-            [
-                *(
-                    ChildSpec(provider.settings.name, functools.partial(self._source, provider))
-                    for provider in self.providers
-                ),
-                ChildSpec("candle filler", self._filler),
-            ],
+            self._specs(),
             strategy=Strategy.ONE_FOR_ONE,
             intensity=5,
             period_s=300.0,
@@ -92,6 +80,32 @@ class Roster:
             rng=rng,
             on_exhausted=OnExhausted.PARK,
         )
+
+    def replace(self, config: Config) -> None:
+        """Have the sources of this configuration, from the supervisor's next start on."""
+        known = {provider.settings.name: provider for provider in self.providers}
+        self._config = config
+        self.providers = [
+            known[settings.name]
+            if settings.name in known and known[settings.name].settings == settings
+            else self._provider(settings)
+            for settings in config.sources
+        ]
+        self._paused &= {settings.name for settings in config.sources}
+        self.supervisor.reconfigure(self._specs())
+
+    def _provider(self, settings: SourceSettings) -> Provider[Any]:
+        interval_s = self._config.realtime.update_interval_s
+        return provider_class(settings.type)(settings, update_interval_s=interval_s)
+
+    def _specs(self) -> list[ChildSpec]:
+        return [
+            *(
+                ChildSpec(provider.settings.name, functools.partial(self._source, provider))
+                for provider in self.providers
+            ),
+            ChildSpec("candle filler", self._filler),
+        ]
 
     def _source(self, provider: Provider[Any]) -> Source:
         settings: SourceSettings = provider.settings
@@ -154,20 +168,21 @@ class Roster:
                 status = await ask(self.supervisor.address(name), GetSource(), timeout_s=ANSWER_S)
                 statuses.append(screened(status, screening.get(name, SourceScreening())))
             except (pykka.ActorDeadError, trio.TooSlowError, InboxFullError):
-                statuses.append(self._parked(provider.settings, supervised[name]))
+                statuses.append(self._parked(provider.settings, supervised.get(name)))
         return statuses
 
-    def _parked(self, settings: SourceSettings, child: ChildStatus) -> SourceStatus:
+    def _parked(self, settings: SourceSettings, child: ChildStatus | None) -> SourceStatus:
+        """`child` is None for one that a reload has brought, until it is started."""
         return SourceStatus(
             name=settings.name,
             type=settings.type,
             priority=settings.priority,
             symbols=settings.symbols,
             instruments={name: self._config.symbols[name].instrument for name in settings.symbols},
-            state=SourceState.PARKED,
+            state=SourceState.PARKED if child else SourceState.CONNECTING,
             since=self._clock.now(),
-            failures=child.restarts,
-            last_error=CRASHED if child.last_error else None,
+            failures=child.restarts if child else 0,
+            last_error=CRASHED if child and child.last_error else None,
         )
 
     async def _screening(self) -> dict[str, SourceScreening]:
@@ -214,20 +229,7 @@ class Roster:
 
         """
         self._paused.discard(name)
-        before = self._child(name).restarts
-        self.supervisor.restart_child(name)
-        with trio.move_on_after(RESTART_S):
-            while not self._is_up_since(before, name):  # noqa: ASYNC110 — a supervisor tells nobody
-                await trio.sleep(LOOK_S)
-            return
-        raise SupervisionError(f"{name} is not up again within {RESTART_S:g} s; the log says why")
-
-    def _is_up_since(self, restarts: int, name: str) -> bool:
-        child = self._child(name)
-        return child.state is ChildState.RUNNING and child.restarts > restarts
-
-    def _child(self, name: str) -> ChildStatus:
-        return next(child for child in self.supervisor.children() if child.name == name)
+        await self.supervisor.wait_restarted(name, within_s=RESTART_S)
 
 
 def screened(status: SourceStatus, screening: SourceScreening) -> SourceStatus:

@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from aurexd.config.keys import authority_of
-from aurexd.config.model import SECTIONS, Auth, Config, Heartbeat, Limits, ReadOnce, Realtime, Section
+from aurexd.config.model import (
+    SECTIONS,
+    Auth,
+    Config,
+    Heartbeat,
+    Limits,
+    ReadOnce,
+    Realtime,
+    Section,
+    Symbol,
+)
 from aurexd.identity import Authority
+from aurexd.sources.base import SourceSettings
 
 LIVE = ("realtime", "tls", "limits", "heartbeat", "auth", "log")
 """The tables that a reload replaces, but for the keys marked `ReadOnce`. Neither TLS nor the asking for tokens is
 switched on or off by one: where a table was left out by mistake, everybody could read what few should."""
+
+
+LIVE_SYMBOL_KEYS = ("policy", "max_jump_pct")
+"""What a reload changes of a symbol: how its price is made. All else of it clients and the database rely on."""
 
 
 class Settings:
@@ -46,7 +61,7 @@ class Settings:
 
 
 class Plan(NamedTuple):
-    """What a reload does. Settings are named as in `limits.max_connections`, `symbols.XAUUSD`, `sources.alltick`."""
+    """What a reload does. Settings are named as in `limits.max_connections`, `symbols.XAUUSD.policy`, `sources.alltick`."""
 
     config: Config
     """What holds from then on."""
@@ -54,6 +69,11 @@ class Plan(NamedTuple):
     """What is another than before."""
     waiting: list[str]
     """What was asked for and needs a restart; it stays as it was."""
+
+    @property
+    def remakes_prices(self) -> bool:
+        """Whether prices come from other sources, or are made in another way."""
+        return any(setting.partition(".")[0] in {"symbols", "sources"} for setting in self.changed)
 
 
 def plan_reload(running: Config, wanted: Config) -> Plan:
@@ -63,10 +83,30 @@ def plan_reload(running: Config, wanted: Config) -> Plan:
         "auth": running.auth.mode != wanted.auth.mode,
     }
     live = [name for name in LIVE if not switched.get(name)]
+    symbols = {
+        name: symbol.model_copy(
+            update={key: getattr(wanted.symbols.get(name, symbol), key) for key in LIVE_SYMBOL_KEYS}
+        )
+        for name, symbol in running.symbols.items()
+    }
     config = running.model_copy(
-        update={name: _replaced(getattr(running, name), getattr(wanted, name)) for name in live}
+        update={
+            **{name: _replaced(getattr(running, name), getattr(wanted, name)) for name in live},
+            "symbols": symbols,
+            "sources": tuple(_sources(running, wanted, symbols)),
+        }
     )
     return Plan(config, [*_differences(running, config)], [*_differences(config, wanted)])
+
+
+def _sources(running: Config, wanted: Config, symbols: dict[str, Symbol]) -> Iterator[SourceSettings]:
+    """Those that are wanted; one that serves a symbol that has to wait for a restart waits with it."""
+    before = {source.name: source for source in running.sources}
+    for source in wanted.sources:
+        if all(symbols.get(name) == wanted.symbols[name] for name in source.symbols):
+            yield source
+        elif source.name in before:
+            yield before[source.name]
 
 
 def _replaced(running: Section, wanted: Section) -> Section:
@@ -80,11 +120,15 @@ def _differences(one: Config, other: Config) -> Iterator[str]:
         for key in model.model_fields:
             if getattr(getattr(one, section), key) != getattr(getattr(other, section), key):
                 yield f"{section}.{key}"
-    yield from _of_tables("symbols", one.symbols, other.symbols)
-    yield from _of_tables("sources", {s.name: s for s in one.sources}, {s.name: s for s in other.sources})
-
-
-def _of_tables(kind: str, one: dict[str, Any], other: dict[str, Any]) -> Iterator[str]:
-    yield from (f"{kind}.{name}" for name in {**one, **other} if one.get(name) != other.get(name))
-    if one == other and list(one) != list(other):
-        yield kind  # the order has a meaning, too
+    for name, symbol in one.symbols.items():
+        for key in Symbol.model_fields if name in other.symbols else ():
+            if getattr(symbol, key) != getattr(other.symbols[name], key):
+                yield f"symbols.{name}.{key}"
+    both = one.symbols.keys() & other.symbols.keys()
+    yield from (f"symbols.{name}" for name in {**one.symbols, **other.symbols} if name not in both)
+    if one.symbols == other.symbols and list(one.symbols) != list(other.symbols):
+        yield "symbols"  # the order has a meaning, too
+    before, after = {s.name: s for s in one.sources}, {s.name: s for s in other.sources}
+    yield from (f"sources.{name}" for name in {**before, **after} if before.get(name) != after.get(name))
+    if before == after and list(before) != list(after):
+        yield "sources"  # the same

@@ -25,6 +25,10 @@ __all__ = ["ChildSpec", "ChildState", "ChildStatus", "OnExhausted", "Restart", "
 log = structlog.get_logger(__name__)
 
 
+LOOK_S = 0.02
+"""How often it is looked whether a child that was restarted is up."""
+
+
 class Strategy(StrEnum):
     """Who is restarted when one child crashed."""
 
@@ -94,13 +98,31 @@ class Supervisor:
         self._backoff = backoff
         self._rng = rng or random.Random()
         self._on_exhausted = on_exhausted
-        self._children = [Child(spec, self._child_ended) for spec in specs]
-        self._by_name = {child.spec.name: child for child in self._children}
-        if len(self._by_name) != len(specs):
-            raise ValueError(f"{name}: children need different names, not {[spec.name for spec in specs]}")
+        self._children: list[Child] = []
+        self._by_name: dict[str, Child] = {}
+        self._wanted: list[ChildSpec] = []
+        self.reconfigure(specs)
         self._prepare(supervised=False)
 
+    def reconfigure(self, specs: list[ChildSpec]) -> None:
+        """Have these children from the next `run` on. One that keeps its name keeps its address."""
+        if len({spec.name for spec in specs}) != len(specs):
+            raise ValueError(
+                f"{self.name}: children need different names, not {[spec.name for spec in specs]}"
+            )
+        self._wanted = specs
+        for spec in specs:
+            self._by_name.setdefault(spec.name, Child(spec, self._child_ended))
+
     def _prepare(self, *, supervised: bool) -> None:
+        before = self._children
+        self._children = [self._by_name[spec.name] for spec in self._wanted]
+        for child, spec in zip(self._children, self._wanted, strict=True):
+            child.spec = spec
+        for child in before:
+            if child not in self._children:
+                child.close("is there no more")
+        self._by_name = {child.spec.name: child for child in self._children}
         self._over = trio.Event()
         self._serving = False
         self._patient = True
@@ -202,6 +224,25 @@ class Supervisor:
             raise SupervisionError(f"{name} cannot be parked: its siblings in {self.name} depend on it")
         log.error("actor_parked", supervisor=self.name, actor=name, reason=reason)
         child.park(reason)
+
+    async def wait_restarted(self, name: str, *, within_s: float) -> None:
+        """Restart a child as `restart_child` does, and wait until it and those that depend on it are up again.
+
+        Raises:
+            LookupError: there is no such child.
+            SupervisionError: it cannot be restarted, or they are not up within `within_s`.
+
+        """
+        affected = self._affected_by(self._child(name))
+        restarts = {child.spec.name: child.status().restarts for child in affected}
+        self.restart_child(name)
+        with trio.move_on_after(within_s):
+            while not all(  # noqa: ASYNC110 — a child tells nobody
+                child.settled and child.status().restarts > restarts[child.spec.name] for child in affected
+            ):
+                await trio.sleep(LOOK_S)
+            return
+        raise SupervisionError(f"{name} is not up again within {within_s:g} s; the log says why")
 
     def close(self, reason: str) -> None:
         """Close the addresses of a supervisor that will not run again."""

@@ -257,6 +257,8 @@ class Operator:
     async def _reload(self) -> interface.Reloaded:
         try:
             plan, notes = await self._daemon.reload_file()
+        except SupervisionError as error:
+            raise interface.NotDoneError(str(error)) from error
         except ConfigError as error:
             problems = [_problem(problem) for problem in error.problems]
             raise interface.ConfigRefusedError(error.file, problems) from error

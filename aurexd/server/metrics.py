@@ -45,7 +45,7 @@ class Metrics:
         self,
         *,
         phase: Callable[[], Phase],
-        addresses: Mapping[str, Address[Any]],
+        addresses: Callable[[], Mapping[str, Address[Any]]],
         actors: Callable[[], Mapping[str, ChildStatus]],
         sources: Callable[[], Awaitable[list[SourceStatus]]],
         tally: Tally,
@@ -84,7 +84,7 @@ class Metrics:
             now=self._clock.now(),
             phase=self._phase(),
             actors=self._actors(),
-            inboxes={name: address.actor_inbox.statistics() for name, address in self._addresses.items()},
+            inboxes={name: address.actor_inbox.statistics() for name, address in self._addresses().items()},
             tally=self._tally,
             door=self._door,
             admission=self._admission,
@@ -113,7 +113,7 @@ class Metrics:
 
     async def _ask(self, name: str, question: Ask[R]) -> R | None:
         try:
-            return await ask(self._addresses[name], question, timeout_s=GATHER_S)
+            return await ask(self._addresses()[name], question, timeout_s=GATHER_S)
         except (trio.TooSlowError, InboxFullError, pykka.ActorDeadError):
             return None
 

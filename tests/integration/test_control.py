@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import trio
 import varlink
@@ -192,3 +193,46 @@ def test_a_reload_says_what_it_did_or_all_that_is_wrong(tmp_path: Path) -> None:
             "Reload",
             "Reload",
         ]
+
+
+def test_a_reload_adds_removes_and_changes_sources_and_drops_nobody(tmp_path: Path) -> None:
+    asked, config = Asked(tmp_path), CONFIG.format(folder=tmp_path)
+    second = '[[sources]]\nname = "second"\ntype = "simulated"\npriority = 1\nsymbols = { TESTGOLD = "X" }\n'
+    changed = config.replace("interval_s = 0.1", "interval_s = 0.1\npriority = 7")
+
+    def carried_by(source: str) -> bool:
+        (symbol,) = asked.by_aurexctl("status")["symbols"]
+        return bool(symbol["source"] == source and symbol["quality"] == "simulated")
+
+    async def main() -> None:
+        async with open_stream(daemon.port) as stream:
+            first = await next_of(stream, "price_update")
+            daemon.configure(changed + second)
+            reloaded = await trio.to_thread.run_sync(asked.by_aurexctl, "reload")
+            assert reloaded == {
+                "changed": ["sources.simulated", "sources.second"],
+                "waiting": [],
+                "notes": [],
+            }
+            await trio.to_thread.run_sync(daemon.wait_for, lambda: carried_by("second"))
+            daemon.configure(config.split("[[sources]]")[0] + second)
+            assert (await trio.to_thread.run_sync(asked.by_aurexctl, "reload"))["changed"] == [
+                "sources.simulated"
+            ]
+            listed = (await trio.to_thread.run_sync(asked.by_aurexctl, "sources"))["sources"]
+            assert [source["name"] for source in listed] == ["second"]
+            last = first["update_count"]
+            while (update := await next_of(stream, "price_update"))["data"]["source"] != "second":
+                assert update["update_count"] == last + update.get("conflated", 1)
+                last = update["update_count"]
+
+    with Running(tmp_path, config) as daemon:
+        trio.run(main)
+        text = httpx.get(f"http://127.0.0.1:{daemon.port}/metrics").text
+        assert 'actor="source:second"' in text
+        assert 'actor="source:simulated"' not in text
+        daemon.configure(config.replace("[symbols.TESTGOLD]", "[symbols.TESTGOLD]\ndecimals = 3"))
+        assert asked.by_aurexctl("reload")["waiting"] == [
+            "symbols.TESTGOLD.decimals", "sources.simulated"
+        ]  # fmt: skip
+        assert daemon.stop() == 0

@@ -619,7 +619,7 @@ async def serving(
             addresses = {"hub": served.hub, "aggregator": served.aggregator, "persister": persister}
             metrics = Metrics(
                 phase=lambda: served.lifecycle.phase,
-                addresses=addresses,
+                addresses=lambda: addresses,
                 actors=dict,
                 sources=served.source_statuses,
                 tally=streaming.tally,
