@@ -61,7 +61,7 @@ class Settings:
 
 
 class Plan(NamedTuple):
-    """What a reload does. Settings are named as in `limits.max_connections`, `symbols.XAUUSD.policy`, `sources.alltick`."""
+    """What a reload does. Settings are named as in `limits.max_connections`, `symbols.GC.policy`, `sources.kraken`."""
 
     config: Config
     """What holds from then on."""
