@@ -17,8 +17,8 @@ import type { AurexError } from "./errors.js";
 import { DISCONNECTED, type ConnectionInfo, type ConnectionState, type Feed, type FeedEvents } from "./feed.js";
 import type { PriceHistory, Sources, Stats, SymbolInfo } from "./http.gen.js";
 import { Http } from "./http.js";
+import { Ledger } from "./ledger.js";
 import type { Transport } from "./machine.js";
-import { Positions } from "./positions.js";
 import type {
   AlertData,
   Candle as CandleMessage,
@@ -33,6 +33,7 @@ import type {
   StatusData,
 } from "./protocol.gen.js";
 import { CandleSeries } from "./series.js";
+import { SharedFeed } from "./tabs.js";
 import { Listeners, Store, type ReadableStore, type Unsubscribe } from "./store.js";
 
 /** Any message of the server. */
@@ -148,7 +149,22 @@ export class AurexWebSocketClient {
       },
       token: (reason) => this.#getToken(reason),
     };
-    this.#feed = new Connection(environment, settings, this.#http, new Positions(), events);
+    const ledger = new Ledger();
+    const connect = (to: FeedEvents): Connection => new Connection(environment, settings, this.#http, ledger, to);
+    const { locks } = environment;
+    const share = options.share ?? options.token === undefined;
+    this.#feed =
+      share === false || locks === undefined || environment.BroadcastChannel === undefined
+        ? connect(events)
+        : new SharedFeed(
+            environment,
+            locks,
+            () => `aurexd ${this.#base()}${share === true ? "" : ` ${share}`}`,
+            settings.requestMs,
+            ledger,
+            connect,
+            events,
+          );
     this.alerts = new Alerts({
       request: (message) => this.#feed.request(message),
       watch: () => this.subscribe("alert"),
@@ -178,7 +194,7 @@ export class AurexWebSocketClient {
   /** Connect, and stay connected until `disconnect()`, whether anything is wanted or not. Also: try again. */
   connect(): void {
     this.#held = true;
-    this.#start();
+    this.#start(true);
   }
 
   /** Disconnect, and stay so until `connect()` or until something new is wanted. */
@@ -422,14 +438,14 @@ export class AurexWebSocketClient {
 
   #channelsChanged(): void {
     this.#feed.setChannels(new Set(this.#wanted.keys()));
-    if (this.#subscriptions > 0) this.#start();
+    if (this.#subscriptions > 0) this.#start(false);
     else if (!this.#held) this.#linger();
   }
 
-  #start(): void {
+  #start(again: boolean): void {
     this.#environment.clearTimeout(this.#lingering);
     this.#lingering = null;
-    this.#feed.start();
+    this.#feed.start(again);
   }
 
   /** Another page of the same application may want it in a moment, and React's StrictMode does. */
@@ -488,7 +504,7 @@ export class AurexWebSocketClient {
     this.#connection.set(info);
     if (info.session !== before.session && info.state === "connected") {
       if (this.#defaults.get() === null) void this.learnSymbols();
-      this.alerts.connected();
+      if (info.leader) this.alerts.connected(); // the others hear the answer
     }
     this.#handlers.connection.call(info.state, info);
   }

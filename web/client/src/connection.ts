@@ -12,10 +12,10 @@ import { EventStreamLink } from "./events.js";
 import { DISCONNECTED, type ConnectionInfo, type Feed, type FeedEvents } from "./feed.js";
 import type { Http } from "./http.js";
 import type { Link, LinkContext, LinkEvents } from "./link.js";
+import type { Ledger } from "./ledger.js";
 import { Machine, type Effect, type Nudge, type Rules } from "./machine.js";
 import { PollingLink } from "./polling.js";
-import type { Positions } from "./positions.js";
-import type { ClientMessage, ServerMessage, Welcome } from "./protocol.gen.js";
+import type { ClientMessage, CurrentPosition, ServerMessage, Welcome } from "./protocol.gen.js";
 import { WebSocketLink } from "./websocket.js";
 
 /** Why a token is wanted: to connect, because the one in use expires soon or has expired, or because it was refused. */
@@ -47,13 +47,12 @@ export class Connection implements Feed {
   readonly #environment: Environment;
   readonly #settings: ConnectionSettings;
   readonly #events: FeedEvents;
-  readonly #positions: Positions;
+  readonly #ledger: Ledger;
   readonly #machine: Machine;
   readonly #clock: SleepClock;
   readonly #context: LinkContext;
   readonly #links = new Map<number, Link>();
   readonly #pending = new Map<number, Pending>();
-  readonly #latest = new Map<string, ChannelMessage>();
   /** Channels that the server refused; asked for one by one, lest they spoil the others. */
   readonly #refused = new Set<string>();
   #active: Link | null = null;
@@ -72,17 +71,11 @@ export class Connection implements Feed {
   #info: ConnectionInfo = DISCONNECTED;
   #stopNudges: (() => void) | null = null;
 
-  constructor(
-    environment: Environment,
-    settings: ConnectionSettings,
-    http: Http,
-    positions: Positions,
-    events: FeedEvents,
-  ) {
+  constructor(environment: Environment, settings: ConnectionSettings, http: Http, ledger: Ledger, events: FeedEvents) {
     this.#environment = environment;
     this.#settings = settings;
     this.#events = events;
-    this.#positions = positions;
+    this.#ledger = ledger;
     this.#machine = new Machine(settings.rules, () => environment.random());
     this.#clock = new SleepClock(environment.monotonic(), environment.wall());
     this.#context = {
@@ -100,18 +93,17 @@ export class Connection implements Feed {
     return this.#info;
   }
 
-  start(): void {
+  start(again: boolean): void {
     this.#stopNudges ??= this.#environment.onNudge((why) => {
       this.nudge(why);
     });
-    this.#perform(this.#machine.start(this.#now()));
+    this.#perform(this.#machine.start(this.#now(), again));
   }
 
   stop(): void {
     this.#stopNudges?.();
     this.#stopNudges = null;
     this.#perform(this.#machine.stop());
-    this.#latest.clear();
   }
 
   restart(): void {
@@ -126,8 +118,7 @@ export class Connection implements Feed {
   setChannels(channels: ReadonlySet<string>): void {
     for (const channel of this.#channels) {
       if (channels.has(channel)) continue;
-      this.#positions.forget(channel);
-      this.#latest.delete(channel);
+      this.#ledger.forget(channel);
       this.#refused.delete(channel);
     }
     this.#channels = new Set(channels);
@@ -135,13 +126,9 @@ export class Connection implements Feed {
     this.#sync();
   }
 
-  /** The newest message of a channel, for who has just come. */
-  latest(channel: string): ChannelMessage | undefined {
-    return this.#latest.get(channel);
-  }
-
-  refresh(): void {
-    // Who asks here has everything: this connection's messages go nowhere else.
+  /** Of the line's counts; null where it does not count. */
+  get epoch(): string | null {
+    return this.#welcome?.epoch ?? null;
   }
 
   request(message: ClientMessage): Promise<ServerMessage> {
@@ -247,11 +234,12 @@ export class Connection implements Feed {
     if (view.state === "disconnected" && deadline === null) return;
     const wait = deadline === null ? LOOK_MS : Math.min(LOOK_MS, Math.max(0, deadline - this.#now()));
     this.#timer = this.#environment.setTimeout(() => {
-      this.#look();
+      this.look();
     }, wait);
   }
 
-  #look(): void {
+  /** See whether it is time for something. Called from outside where this tab's own timers are slowed down. */
+  look(): void {
     const { now, jumpMs } = this.#clock.read(this.#environment.monotonic(), this.#environment.wall());
     const effects = jumpMs > 0 ? this.#machine.nudge(now, "wake") : [];
     this.#perform([...effects, ...this.#machine.tick(now)]);
@@ -302,27 +290,10 @@ export class Connection implements Feed {
     const link = this.#active;
     if (link === null) return;
     if (link.transport !== "websocket" || this.#subscribed) this.#settle();
-    if (link.transport === "polling") {
-      const known = this.#latest.get(channel);
-      if (known !== undefined && (sameData(known, message) || isOlder(message, known))) return;
-      message = { ...message, update_count: known?.update_count ?? 0 };
-    } else if (message.type === "alert" && message.data.redelivered) {
-      // Sent again until it is acknowledged, with the count that it had: it says nothing of where the channel stands.
-    } else {
-      const epoch = this.#welcome?.epoch ?? "";
-      const verdict = this.#positions.accept(channel, epoch, message.update_count, message.conflated);
-      if (verdict.kind === "repeat") return;
-      if (verdict.kind === "snapshot") {
-        const known = this.#latest.get(channel);
-        if (known !== undefined && sameData(known, message)) return;
-      }
-      if (verdict.kind === "gap") {
-        this.#events.gap(channel, verdict.missed);
-        if (link.transport === "websocket") this.#send({ type: "snapshot", data: { channels: [channel] } });
-      }
-    }
-    this.#latest.set(channel, message);
-    this.#events.message(message);
+    const { deliver, missed, ask } = this.#ledger.judge(channel, message, this.epoch);
+    if (missed !== 0) this.#events.gap(channel, missed);
+    if (ask && link.transport === "websocket") this.#send({ type: "snapshot", data: { channels: [channel] } });
+    if (deliver !== null) this.#events.message(deliver);
   }
 
   /** The line is worth something: what fails from now on begins to count anew. */
@@ -374,7 +345,7 @@ export class Connection implements Feed {
 
   async #subscribe(channels: readonly string[]): Promise<void> {
     const line = this.#activeId;
-    const resume = this.#positions.resume(channels);
+    const resume = this.#ledger.positions.resume(channels);
     const data = Object.keys(resume).length > 0 ? { channels: [...channels], resume } : { channels: [...channels] };
     try {
       // `subscribed` is looked at when it comes (`#taken`): what follows it must not overtake it.
@@ -403,12 +374,11 @@ export class Connection implements Feed {
     }
   }
 
-  #taken(channels: Readonly<Record<string, { epoch: string; count: number; recovered: boolean }>>): void {
+  #taken(channels: Readonly<Record<string, CurrentPosition>>): void {
     this.#subscribed = true;
     for (const [channel, place] of Object.entries(channels)) {
       this.#refused.delete(channel);
-      const missed = this.#positions.announce(channel, place);
-      if (missed !== 0) this.#events.gap(channel, missed);
+      this.#ledger.positions.announce(channel, place);
     }
   }
 
@@ -440,7 +410,7 @@ export class Connection implements Feed {
     try {
       const token = await this.#settings.token("rejected");
       if (token !== null && token !== shown && this.#machine.view.stopped) {
-        this.#perform(this.#machine.start(this.#now()));
+        this.#perform(this.#machine.start(this.#now(), true));
       }
     } catch {
       // There is none: it stays as it is, and `info` says why.
@@ -512,19 +482,3 @@ const NO_TOKEN: Closing = {
   retryAfterMs: null,
   final: true,
 };
-
-/** Whether two messages of a channel say the same. */
-function sameData(one: ChannelMessage, other: ChannelMessage): boolean {
-  return JSON.stringify(one.data) === JSON.stringify(other.data);
-}
-
-/** Whether a message tells of a time before another's. */
-function isOlder(message: ChannelMessage, known: ChannelMessage): boolean {
-  if (message.type === "candle" && known.type === "candle") {
-    return Date.parse(message.data.start) < Date.parse(known.data.start);
-  }
-  if (message.type === "price_update" && known.type === "price_update") {
-    return Date.parse(message.data.timestamp) < Date.parse(known.data.timestamp);
-  }
-  return false;
-}

@@ -67,7 +67,8 @@ export interface FeedEvents {
 
 export interface Feed {
   readonly info: ConnectionInfo;
-  start(): void;
+  /** Connect, and stay connected; `again`: also where it was told not to come back, or gave up. */
+  start(again: boolean): void;
   stop(): void;
   /** Begin afresh, with another token. */
   restart(): void;
@@ -75,6 +76,4 @@ export interface Feed {
   setChannels(channels: ReadonlySet<string>): void;
   /** Ask something; `id` is given here. @throws AurexError */
   request(message: ClientMessage): Promise<ServerMessage>;
-  /** A channel is wanted by somebody new: have its current message again. */
-  refresh(channel: string): void;
 }

@@ -138,9 +138,9 @@ export class Machine {
     return due.length === 0 ? null : Math.min(...due);
   }
 
-  /** Connect, and stay connected. From a stop it starts afresh, with the WebSocket. */
-  start(now: number): Effect[] {
-    if (!this.#wanted || this.#stopped !== null) {
+  /** Connect, and stay connected. What was told not to come back, or gave up, does so only `again`, and then afresh. */
+  start(now: number, again = false): Effect[] {
+    if (!this.#wanted || (again && this.#stopped !== null)) {
       this.#wanted = true;
       this.#stopped = null;
       this.#closing = null;
@@ -210,25 +210,14 @@ export class Machine {
 
   /** A link is gone. */
   closed(link: number, now: number, closing: Closing): Effect[] {
-    if (this.#attempt?.link === link) {
-      const { purpose, returnAt, transport } = this.#attempt;
-      this.#attempt = null;
-      if (purpose === "connect") {
-        this.#failures += 1;
-        this.#failed(now, closing, returnAt, transport);
-      } else {
-        this.#stayed(now, closing, transport);
-      }
-    } else if (this.#line?.link === link) {
-      this.#lost(now, closing);
-    }
+    this.#gone(link, now, closing);
     return this.#take();
   }
 
   /** Look again, now. */
   nudge(now: number, why: Nudge): Effect[] {
     if (!this.#wanted) return [];
-    if (this.#stopped === "gave_up") return this.start(now);
+    if (this.#stopped === "gave_up") return this.start(now, true);
     const { line: current, attempt } = { line: this.#line, attempt: this.#attempt };
     if (attempt !== null && why !== "visible" && now - attempt.since >= STALE_ATTEMPT_MS) {
       this.#drop(attempt.link);
@@ -258,7 +247,7 @@ export class Machine {
     const attempt = this.#attempt;
     if (attempt !== null && now >= attempt.since + TRY_MS) {
       this.#drop(attempt.link);
-      this.#effects.push(...this.closed(attempt.link, now, TIMEOUT));
+      this.#gone(attempt.link, now, TIMEOUT);
     }
     const line = this.#line;
     if (line !== null && now >= line.heardAt + line.silenceMs) {
@@ -277,6 +266,21 @@ export class Machine {
   }
 
   // --- what leads to what ---
+
+  #gone(link: number, now: number, closing: Closing): void {
+    if (this.#attempt?.link === link) {
+      const { purpose, returnAt, transport } = this.#attempt;
+      this.#attempt = null;
+      if (purpose === "connect") {
+        this.#failures += 1;
+        this.#failed(now, closing, returnAt, transport);
+      } else {
+        this.#stayed(now, closing, transport);
+      }
+    } else if (this.#line?.link === link) {
+      this.#lost(now, closing);
+    }
+  }
 
   #lost(now: number, closing: Closing): void {
     const line = this.#line;

@@ -2,21 +2,23 @@
  * Where this client stands in each channel, by the rules of docs/protocol.md ("Positions"): what is new, what was there
  * already, what was missed, and from where to resume. Pure.
  */
-import type { Position, SubscribedPosition } from "./protocol.gen.js";
+import type { CurrentPosition, Position } from "./protocol.gen.js";
 
 /**
  * What a message is to this client. `new`: the next one. `snapshot`: the current one again, with the quality that the
- * price has now. `repeat`: older than what is known, not to be delivered. `gap`: new, and some before it are missing.
+ * price has now. `repeat`: older than what is known, not to be delivered. `gap`: new, and so many before it are missing
+ * (null: it cannot be told how many); `current`: it is what the server announced as the channel's current message.
  */
 export type Verdict =
-  { readonly kind: "new" | "snapshot" | "repeat" } | { readonly kind: "gap"; readonly missed: number | null };
+  | { readonly kind: "new" | "snapshot" | "repeat" }
+  | { readonly kind: "gap"; readonly missed: number | null; readonly current: boolean };
 
 interface Place {
   epoch: string;
-  /** `update_count` of the last message that was delivered; null before the first. */
+  /** `update_count` of the last message that was delivered, in this epoch; null before the first. */
   count: number | null;
-  /** Where the server says that the channel stands, as long as its message has not come. */
-  announced: number | null;
+  /** Where the server said that the channel stands, as long as nothing came after it. */
+  announced: CurrentPosition | null;
 }
 
 const NEW: Verdict = { kind: "new" };
@@ -47,47 +49,30 @@ export class Positions {
     this.#places.delete(channel);
   }
 
-  /**
-   * The server says where a channel stands. What was delivered stays the place to resume from until the message comes.
-   *
-   * @returns how many messages were missed for good: the snapshot stands for them; null: it cannot be told how many
-   */
-  announce(channel: string, { epoch, count, recovered }: SubscribedPosition): number | null {
+  /** The server says where a channel stands. The place to resume from is still the last message that was delivered. */
+  announce(channel: string, { epoch, count }: CurrentPosition): void {
     const place = this.#places.get(channel);
-    if (place === undefined) {
-      this.#places.set(channel, { epoch, count: count === 0 ? 0 : null, announced: count });
-      return 0;
-    }
-    if (recovered) return 0; // what was missed follows, one by one
-    const { epoch: before, count: delivered } = place;
-    place.epoch = epoch;
-    place.announced = count;
-    if (before === epoch) return delivered === null ? 0 : Math.max(0, count - delivered - 1);
-    place.count = count === 0 ? 0 : null;
-    return delivered === null ? 0 : null;
+    const announced = { epoch, count };
+    if (place?.count == null) this.#places.set(channel, { epoch, count: count === 0 ? 0 : null, announced });
+    else place.announced = announced;
   }
 
   /** A channel's message came; `epoch` is the line's. */
   accept(channel: string, epoch: string, updateCount: number, conflated = 1): Verdict {
     const place = this.#places.get(channel);
-    if (place?.epoch !== epoch) {
-      const missed = place?.count != null;
+    const announced = place?.announced?.epoch === epoch ? place.announced.count : null;
+    const current = announced === updateCount;
+    if (place?.epoch !== epoch || place.count === null) {
       this.#places.set(channel, { epoch, count: updateCount, announced: null });
-      return missed ? { kind: "gap", missed: null } : NEW;
+      if (place?.count != null) return { kind: "gap", missed: null, current };
+      const missed = announced === null || current ? 0 : updateCount - announced - conflated;
+      return missed > 0 ? { kind: "gap", missed, current } : NEW;
     }
-    const { count, announced } = place;
-    if (announced !== null && updateCount === announced) {
-      place.count = updateCount;
-      place.announced = null;
-      return updateCount === count ? SNAPSHOT : NEW;
-    }
-    if (count !== null && updateCount <= count) return updateCount === count ? SNAPSHOT : REPEAT;
-    const known = announced !== null && updateCount > announced ? announced : count;
-    place.count = updateCount;
-    if (announced !== null && updateCount > announced) place.announced = null;
-    if (known === null) return NEW;
+    if (announced !== null && updateCount >= announced) place.announced = null;
+    if (updateCount <= place.count) return updateCount === place.count ? SNAPSHOT : REPEAT;
     // A message that stands for several may stand for some that came one by one before the line changed.
-    const missed = updateCount - known - conflated;
-    return missed > 0 ? { kind: "gap", missed } : NEW;
+    const missed = updateCount - place.count - conflated;
+    place.count = updateCount;
+    return missed > 0 ? { kind: "gap", missed, current } : NEW;
   }
 }

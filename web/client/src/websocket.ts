@@ -38,6 +38,7 @@ export class WebSocketLink implements Link {
       socket.onclose = ({ code, reason }): void => {
         this.#down(closing(code, reason, this.#lastWords));
       };
+      socket.onerror = (): void => undefined; // the close that follows says it
       this.#socket = socket;
       this.#codec = codec;
       this.token = shown;
@@ -67,7 +68,6 @@ export class WebSocketLink implements Link {
     const socket = this.#socket;
     if (socket === null) return;
     socket.onmessage = socket.onclose = null;
-    socket.onerror = (): void => undefined; // closed before it was open: nobody wants to know
     socket.close(1000);
     this.#socket = null;
   }
