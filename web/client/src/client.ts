@@ -384,6 +384,11 @@ export class AurexWebSocketClient {
     return (await this.#http.get("api/v1/prices/history", { symbol, hours, limit })) as PriceHistory;
   }
 
+  /** Ask the daemon anything else over HTTP (`api/v1/…`), with the token; the answer's JSON. @throws AurexError */
+  get(path: string, query: Readonly<Record<string, string | number | undefined>> = {}): Promise<unknown> {
+    return this.#http.get(path.replace(/^\//, ""), query);
+  }
+
   /** Ask anything that the protocol has; the answer, or what the server has against it. @throws AurexError */
   request(message: ClientMessage): Promise<ServerMessage> {
     return this.#feed.request(message);

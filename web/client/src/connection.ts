@@ -31,8 +31,10 @@ export interface ConnectionSettings {
 
 /** How often the clock is read: a computer that wakes up is noticed within this. */
 const LOOK_MS = 500;
-/** How often the latency is measured, while somebody looks. */
-const PING_MS = 25_000;
+/** How often the latency is measured, while somebody looks; and how soon again after the first time, when a page has
+ * other things to do than to answer. */
+const PING_MS = 10_000;
+const FIRST_PING_MS = 2000;
 /** A tab that asks for one new token after the other is doing something wrong. */
 const MAX_REJECTED_TOKENS = 3;
 
@@ -65,7 +67,7 @@ export class Connection implements Feed {
   #welcome: Welcome["data"] | null = null;
   #ids = 0;
   #timer: unknown = null;
-  #pingedAt = 0;
+  #pingAt = 0;
   #rejectedTokens = 0;
   #tokenReason: TokenReason = "connect";
   #info: ConnectionInfo = DISCONNECTED;
@@ -201,8 +203,8 @@ export class Connection implements Feed {
     this.#sent = new Set();
     this.#subscribed = false;
     if (link.transport === "websocket") this.#context.lastEventId = null;
-    this.#sync();
-    this.#measure();
+    this.#subscribeAll();
+    this.#measure(FIRST_PING_MS);
   }
 
   #forget(id: number): void {
@@ -219,8 +221,7 @@ export class Connection implements Feed {
   }
 
   #down(id: number, closing: Closing): void {
-    this.#links.delete(id);
-    const shown = this.#tokenShown;
+    const shown = this.#links.get(id)?.token ?? null;
     this.#forget(id);
     this.#tokenReason = closing.cause === "token_expired" ? "expired" : "connect";
     this.#perform(this.#machine.closed(id, this.#now(), closing));
@@ -243,7 +244,7 @@ export class Connection implements Feed {
     const { now, jumpMs } = this.#clock.read(this.#environment.monotonic(), this.#environment.wall());
     const effects = jumpMs > 0 ? this.#machine.nudge(now, "wake") : [];
     this.#perform([...effects, ...this.#machine.tick(now)]);
-    if (now - this.#pingedAt >= PING_MS && !this.#environment.hidden()) this.#measure();
+    if (now >= this.#pingAt && !this.#environment.hidden()) this.#measure(PING_MS);
   }
 
   // --- what comes ---
@@ -331,16 +332,20 @@ export class Connection implements Feed {
     this.#syncing = true;
     queueMicrotask(() => {
       this.#syncing = false;
-      if (this.#active?.transport !== "websocket") return;
-      const gone = [...this.#sent].filter((channel) => !this.#channels.has(channel));
-      if (gone.length > 0) this.#send({ type: "unsubscribe", data: { channels: gone } });
-      const fresh = [...this.#channels].filter((channel) => !this.#sent.has(channel));
-      this.#sent = new Set(this.#channels);
-      const doubtful = fresh.filter((channel) => this.#refused.has(channel));
-      const good = fresh.filter((channel) => !this.#refused.has(channel));
-      if (good.length > 0) void this.#subscribe(good);
-      for (const channel of doubtful) void this.#subscribe([channel]);
+      this.#subscribeAll();
     });
+  }
+
+  #subscribeAll(): void {
+    if (this.#active?.transport !== "websocket") return;
+    const gone = [...this.#sent].filter((channel) => !this.#channels.has(channel));
+    if (gone.length > 0) this.#send({ type: "unsubscribe", data: { channels: gone } });
+    const fresh = [...this.#channels].filter((channel) => !this.#sent.has(channel));
+    this.#sent = new Set(this.#channels);
+    const doubtful = fresh.filter((channel) => this.#refused.has(channel));
+    const good = fresh.filter((channel) => !this.#refused.has(channel));
+    if (good.length > 0) void this.#subscribe(good);
+    for (const channel of doubtful) void this.#subscribe([channel]);
   }
 
   async #subscribe(channels: readonly string[]): Promise<void> {
@@ -388,10 +393,6 @@ export class Connection implements Feed {
 
   // --- tokens ---
 
-  get #tokenShown(): string | null {
-    return this.#active?.token ?? null;
-  }
-
   async #renewToken(): Promise<void> {
     const line = this.#activeId;
     try {
@@ -424,8 +425,8 @@ export class Connection implements Feed {
   // --- what is told ---
 
   /** Measure how long a message takes, there and back. */
-  #measure(): void {
-    this.#pingedAt = this.#now();
+  #measure(againMs: number): void {
+    this.#pingAt = this.#now() + againMs;
     if (this.#active?.transport !== "websocket") return;
     const sent = this.#environment.monotonic();
     this.request({ type: "ping", data: {} }).then(
