@@ -1,5 +1,5 @@
 /** What the daemon answers over HTTP. Made by `npm run generate` from the daemon's own types; a check fails when it is stale. */
-import type { Instrument, Quality } from "./protocol.gen.js";
+import type { Instrument, MarketState, Quality } from "./protocol.gen.js";
 
 /**
  * Can aurexd store?
@@ -9,6 +9,10 @@ export type StoreState = "degraded" | "failed" | "off" | "ok" | "opening";
  * What a source's actor is doing.
  */
 export type SourceState = "connected" | "connecting" | "failed" | "finished" | "parked" | "paused" | "waiting";
+/**
+ * Whether a source has a part in the price, and why not.
+ */
+export type Standing = "counts" | "market_closed" | "no_price" | "outranked" | "returning" | "stale" | "worse_quality";
 
 /**
  * The candles of one symbol, oldest first.
@@ -235,7 +239,7 @@ export interface LatestPrice {
    */
   ask: number | null;
   /**
-   * Who says so.
+   * Who says so; `consensus`: several.
    */
   source: string;
   /**
@@ -246,6 +250,18 @@ export interface LatestPrice {
    * How far the price can be trusted.
    */
   quality: Quality;
+  /**
+   * Of a consensus: the price lies within this much of `close`; see the policies.
+   */
+  confidence?: number;
+  /**
+   * Of a consensus: the sources it is made of.
+   */
+  votes?: string[];
+  /**
+   * True: the price before was another source's, or other sources', so that part of the step between may not be the market's.
+   */
+  rebased?: boolean;
   /**
    * When it arrived here.
    */
@@ -286,6 +302,10 @@ export interface SymbolReadiness {
    * Of its latest price, as of now.
    */
   quality: Quality;
+  /**
+   * Whether it trades now.
+   */
+  market: MarketState;
   /**
    * Who carries the price; null while nobody ever did.
    */
@@ -390,6 +410,10 @@ export interface SourceInfo {
    */
   jumps: number;
   /**
+   * Connections made.
+   */
+  connections: number;
+  /**
    * Connections lost or not made.
    */
   failures: number;
@@ -433,6 +457,10 @@ export interface SymbolInfo {
    */
   quality: Quality;
   /**
+   * Whether it trades now.
+   */
+  market: MarketState;
+  /**
    * Who carries the price; null while nobody ever did.
    */
   source: string | null;
@@ -450,6 +478,14 @@ export interface SymbolInfo {
  */
 export interface Stats {
   /**
+   * Of aurexd.
+   */
+  version: string;
+  /**
+   * Since the start.
+   */
+  uptime_s: number;
+  /**
    * Streaming sessions now.
    */
   active_connections: number;
@@ -458,13 +494,33 @@ export interface Stats {
    */
   connections: number;
   /**
+   * Streaming sessions for which something waits.
+   */
+  slow_connections: number;
+  /**
    * Channel messages; heartbeats and answers not counted.
    */
   messages_sent: number;
   /**
+   * Of these, what sockets took at once, before TLS.
+   */
+  bytes_sent: number;
+  /**
+   * Messages that a newer one replaced for a slow client.
+   */
+  conflated: number;
+  /**
    * Published on all channels in this epoch.
    */
   update_count: number;
+  /**
+   * Of the last minute.
+   */
+  rates: Rates;
+  /**
+   * Of the last minute.
+   */
+  latencies: Latencies;
   /**
    * Which run of the counts.
    */
@@ -481,4 +537,250 @@ export interface Stats {
   last_price: {
     [k: string]: LatestPrice;
   };
+}
+/**
+ * By the second, on average over the last minute.
+ */
+export interface Rates {
+  /**
+   * Channel messages to clients.
+   */
+  messages_per_s: number;
+  /**
+   * Of these, what sockets took at once, before TLS.
+   */
+  bytes_per_s: number;
+  /**
+   * Messages published, on all channels.
+   */
+  updates_per_s: number;
+}
+/**
+ * A price's hops from the source to the clients' sockets.
+ */
+export interface Latencies {
+  /**
+   * From its source's time until it was received.
+   */
+  source: Latency;
+  /**
+   * Then, until it was decided.
+   */
+  aggregator: Latency;
+  /**
+   * Then, until the hub began to write it.
+   */
+  hub: Latency;
+  /**
+   * Then, until it was written to a client's socket.
+   */
+  socket: Latency;
+  /**
+   * All but the first: from receiving until it was written.
+   */
+  delivery: Latency;
+}
+/**
+ * How long something took in the last minute, about; null where it did not happen.
+ */
+export interface Latency {
+  /**
+   * Half took no longer.
+   */
+  p50_ms: number | null;
+  /**
+   * Of a hundred, 99 took no longer.
+   */
+  p99_ms: number | null;
+  /**
+   * How many there were.
+   */
+  count: number;
+}
+/**
+ * From which ticks and by which rules a symbol's price comes, as of now.
+ */
+export interface WhyPrice {
+  /**
+   * `XAUUSD`.
+   */
+  symbol: string;
+  /**
+   * What is quoted.
+   */
+  instrument: Instrument;
+  /**
+   * The price; null: there is none yet.
+   */
+  price: LatestPrice | null;
+  /**
+   * How far it can be trusted now.
+   */
+  quality: Quality;
+  /**
+   * For people: why that is so.
+   */
+  reason: string;
+  /**
+   * When it became so.
+   */
+  since: string;
+  /**
+   * How one price is made of several: `priority` or `consensus`.
+   */
+  policy: string;
+  /**
+   * Who carries the price; null while nobody ever did.
+   */
+  source: string | null;
+  /**
+   * Since when the same sources make it; null: no price was made yet.
+   */
+  made_since: string | null;
+  /**
+   * Whether it trades now.
+   */
+  market: MarketState;
+  /**
+   * The newest that has begun.
+   */
+  session: WhySession;
+  /**
+   * When the market opens or closes next.
+   */
+  next_change: string;
+  /**
+   * What `change` is against; null while that is unknown.
+   */
+  previous_close: number | null;
+  /**
+   * What it may move in a second without question; 0: all is believed.
+   */
+  max_jump_pct: number;
+  /**
+   * How long who was lost must be fresh to count again.
+   */
+  return_after_s: number;
+  /**
+   * Each that serves the symbol, in configuration order.
+   */
+  sources: WhySource[];
+  /**
+   * The last that were not believed, the newest last.
+   */
+  refused: WhyRefused[];
+}
+/**
+ * A trading day of the market.
+ */
+export interface WhySession {
+  /**
+   * Inclusive.
+   */
+  start: string;
+  /**
+   * Exclusive.
+   */
+  end: string;
+}
+/**
+ * What part one source has in a symbol's price.
+ */
+export interface WhySource {
+  /**
+   * As configured.
+   */
+  source: string;
+  /**
+   * 1 is asked first; of no account in a consensus.
+   */
+  priority: number;
+  /**
+   * `counts`: it makes the price, or has a vote; else why not.
+   */
+  standing: Standing;
+  /**
+   * Of its own price while it is fresh; null before the first.
+   */
+  quality: Quality | null;
+  /**
+   * Its newest that was believed; null before the first.
+   */
+  tick: WhyTick | null;
+  /**
+   * Since then.
+   */
+  age_ms: number | null;
+  /**
+   * How old it was then, by what is known of its clock.
+   */
+  lag_ms: number | null;
+  /**
+   * How long a tick keeps it fresh.
+   */
+  stale_after_s: number;
+  /**
+   * How late it is by design.
+   */
+  known_delay_s: number;
+  /**
+   * Until it is stale; null: it is.
+   */
+  stale_in_ms: number | null;
+  /**
+   * Until it counts again, after it was lost; null: that keeps it from nothing.
+   */
+  returns_in_ms: number | null;
+  /**
+   * How far its clock is known to be ahead of ours.
+   */
+  clock_ahead_ms: number;
+  /**
+   * Ticks that were not believed, by reason.
+   */
+  refused: {
+    [k: string]: number;
+  };
+}
+/**
+ * A tick as it came from its source.
+ */
+export interface WhyTick {
+  /**
+   * Null where it has none.
+   */
+  bid: number | null;
+  /**
+   * The same.
+   */
+  ask: number | null;
+  /**
+   * The same.
+   */
+  last: number | null;
+  /**
+   * Its source's time.
+   */
+  timestamp: string;
+  /**
+   * When it arrived here.
+   */
+  received: string;
+}
+/**
+ * A tick that was not believed.
+ */
+export interface WhyRefused {
+  /**
+   * Whose.
+   */
+  source: string;
+  /**
+   * Why not.
+   */
+  reason: string;
+  /**
+   * As it came.
+   */
+  tick: WhyTick;
 }

@@ -43,16 +43,6 @@ export type {
   Status,
   StatusData,
 } from "./protocol.gen.js";
-export type {
-  CandleHistory,
-  Gap,
-  HistoryCandle,
-  HistoryPrice,
-  LatestPrice,
-  PriceHistory,
-  SourceInfo,
-  SourceState,
-  Sources,
-  Stats,
-  SymbolInfo,
-} from "./http.gen.js";
+export type * from "./http.gen.js";
+/** All of the protocol's types, by the daemon's names. */
+export type * as protocol from "./protocol.gen.js";

@@ -98,9 +98,9 @@ export class PollingLink implements Link {
     const { symbols } = (await this.#get("api/v1/sources")) as Sources;
     return symbols
       .filter(({ symbol }) => channels.has(`status:${symbol}`))
-      .map(({ symbol, instrument, quality, source, reason, since }) => ({
+      .map(({ symbol, instrument, quality, source, reason, since, market }) => ({
         type: "status",
-        data: { symbol, instrument, quality, source, reason, since, market: quality === "closed" ? "closed" : "open" },
+        data: { symbol, instrument, quality, source, reason, since, market },
         timestamp: this.#now(),
         update_count: 0,
       }));

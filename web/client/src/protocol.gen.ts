@@ -1010,7 +1010,7 @@ export interface PriceData {
    */
   ask: number | null;
   /**
-   * Who says so.
+   * Who says so; `consensus`: several.
    */
   source: string;
   /**
@@ -1021,6 +1021,18 @@ export interface PriceData {
    * How far the price can be trusted.
    */
   quality: Quality;
+  /**
+   * Of a consensus: the price lies within this much of `close`; see the policies.
+   */
+  confidence?: number;
+  /**
+   * Of a consensus: the sources it is made of.
+   */
+  votes?: string[];
+  /**
+   * True: the price before was another source's, or other sources', so that part of the step between may not be the market's.
+   */
+  rebased?: boolean;
 }
 /**
  * Channel `status:SYMBOL`: quality, source or market state changed, be it without a tick.
