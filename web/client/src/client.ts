@@ -486,7 +486,7 @@ export class AurexWebSocketClient {
         break;
       }
       case "candle":
-        this.#series.get(channelOf(message) ?? "")?.put(message.data);
+        this.#series.get(channelOf(message) ?? "")?.put(message);
         this.#handlers.candle.call(message);
         break;
       case "alert":

@@ -3,7 +3,7 @@ import { mergeCandles, type Candle } from "./candles.js";
 import type { Interval } from "./channels.js";
 import type { CandleHistory, Gap } from "./http.gen.js";
 import { words, type Http } from "./http.js";
-import type { CandleData } from "./protocol.gen.js";
+import type { Candle as CandleMessage } from "./protocol.gen.js";
 import { Store, type ReadableStore, type Unsubscribe } from "./store.js";
 
 /** What there is of a series now; another object whenever something in it has changed. */
@@ -66,9 +66,13 @@ export class CandleSeries {
   }
 
   /** A live candle. */
-  put(candle: CandleData): void {
-    const { symbol: _s, interval: _i, instrument: _n, ...rest } = candle;
-    this.#change({ candles: mergeCandles(this.#store.get().candles, [rest]) });
+  put({ data, conflated }: CandleMessage): void {
+    const { symbol: _s, interval: _i, instrument: _n, ...candle } = data;
+    const { candles } = this.#store.get();
+    const last = candles.at(-1);
+    // A slow reader is sent only the newest: how the one before it ended is in the history.
+    if (conflated !== undefined && last?.final === false && last.start !== candle.start) this.catchUp();
+    this.#change({ candles: mergeCandles(candles, [candle]) });
   }
 
   /** Load the newest page: at the beginning, and when live candles were missed. */
@@ -95,9 +99,9 @@ export class CandleSeries {
   }
 
   async #load(range: { from?: string; to?: string; limit?: number }, older: boolean): Promise<void> {
+    this.#change({ loading: true });
     const before = this.#busy ?? Promise.resolve();
     const load = before.then(async () => {
-      this.#change({ loading: true });
       try {
         const query = { symbol: this.symbol, interval: this.interval, limit: PAGE, ...range };
         const page = (await this.#http.get("api/v1/prices/history", query)) as CandleHistory;

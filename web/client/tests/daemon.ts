@@ -1,5 +1,5 @@
 /** The daemon as its users run it, a TCP proxy that cuts lines in front of it, and clients that reach it from Node. */
-import { execFileSync, spawn, type ChildProcess } from "node:child_process";
+import { spawn, type ChildProcess } from "node:child_process";
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { connect, createServer, type AddressInfo, type Server, type Socket } from "node:net";
 import { tmpdir } from "node:os";
@@ -35,6 +35,8 @@ const LIMITS = "max_connections_per_ip = 0\nmax_attempts_per_second = 1000\nmax_
 export class Daemon {
   readonly folder = mkdtempSync(join(tmpdir(), "aurexd-client-"));
   port = 0;
+  /** What it has written since it was started. */
+  log = "";
   #process: ChildProcess | null = null;
   readonly #text: string;
   readonly #limits: string;
@@ -62,29 +64,27 @@ export class Daemon {
 
   async start(): Promise<void> {
     const config = join(this.folder, "aurexd.toml");
-    const log = join(this.folder, "log");
     writeFileSync(
       config,
       `[listen]\naddress = "127.0.0.1"\nport = ${String(this.port)}\n[limits]\n${LIMITS}${this.#limits}\n` +
         `[storage]\nurl = "sqlite:///${this.folder}/aurexd.db"\n[control]\nsocket = ""\n${this.#configuration}`,
     );
-    writeFileSync(log, "");
     const process = spawn(AUREXD, ["run", "--config", config], {
       stdio: ["ignore", "ignore", "pipe"],
     });
     this.#process = process;
-    let said = "";
+    this.log = "";
     process.stderr.setEncoding("utf8").on("data", (piece: string) => {
-      said += piece;
+      this.log += piece;
     });
     const deadline = Date.now() + START_MS;
     for (;;) {
-      const started = said.split("\n").find((line) => line.includes('"daemon_started"'));
+      const started = this.log.split("\n").find((line) => line.includes('"daemon_started"'));
       if (started !== undefined) {
         this.port = (JSON.parse(started) as { port: number }).port;
         return;
       }
-      if (process.exitCode !== null || Date.now() > deadline) throw new Error(`the daemon did not start: ${said}`);
+      if (process.exitCode !== null || Date.now() > deadline) throw new Error(`the daemon did not start: ${this.log}`);
       await pause(20);
     }
   }
@@ -93,7 +93,7 @@ export class Daemon {
   async stop(signal: NodeJS.Signals = "SIGTERM"): Promise<void> {
     const process = this.#process;
     this.#process = null;
-    if (process === null || process.exitCode !== null) return;
+    if (process?.exitCode !== null) return;
     const gone = new Promise((resolve) => process.once("exit", resolve));
     process.kill(signal);
     await gone;
@@ -112,11 +112,6 @@ export class Daemon {
     await this.stop("SIGKILL");
     rmSync(this.folder, { recursive: true, force: true });
   }
-}
-
-/** Run an `aurexd` command, and have what it prints. */
-export function aurexd(...args: string[]): string {
-  return execFileSync(AUREXD, args, { encoding: "utf8" }).trim();
 }
 
 /** A TCP proxy in front of a port, which loses lines when it is told to. */

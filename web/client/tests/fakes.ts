@@ -108,7 +108,7 @@ export class Page {
         try {
           return Promise.resolve(Response.json(this.answer(url)));
         } catch (error) {
-          return Promise.reject(error as Error);
+          return Promise.reject(error);
         }
       }) as typeof fetch,
       hidden: () => this.hidden,
