@@ -40,7 +40,7 @@ class Air {
 
   set onmessage(listener: (event: MessageEvent) => void) {
     this.#channel.onmessage = (event): void => {
-      if (!this.frozen) listener(event as MessageEvent);
+      if (!this.frozen) listener(event);
     };
   }
 
@@ -109,7 +109,7 @@ class Tab {
   }
 }
 
-const connections = async (): Promise<number> => (await (tabs[0] as Tab).client.fetchStats()).active_connections;
+const connections = async (): Promise<number> => (await tabs[0]!.client.fetchStats()).active_connections;
 
 const leaders = (): Tab[] => tabs.filter(({ client }) => client.connection.leader);
 
