@@ -6,9 +6,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 SETUP := $(VENV)/.installed
 CONTRACT := tests/contract/node_modules/.installed
+WEB := web/node_modules/.installed
 
-# Debian packages with the servers that the slow tests run against, on ports and with files of their own.
-SERVERS := haproxy nginx libnginx-mod-stream prometheus systemd socat man-db
+# Debian packages with the servers (and the browser) that the slow tests run against, on ports and with files of their own.
+SERVERS := haproxy nginx libnginx-mod-stream prometheus systemd socat man-db chromium
 
 # Where `make install` puts things. DESTDIR goes before all of them, for packages. The daemon runs where homes are hidden
 # from it, so its Python must be the system's: 3.11 or newer with venv (Debian: python3-venv).
@@ -18,7 +19,7 @@ SYSTEM_PYTHON ?= /usr/bin/python3
 LIBRARY = $(PREFIX)/lib/aurexd
 UNITS = aurexd.service aurexd.socket aurexd-control.socket
 
-.PHONY: help run test test-fast check format servers bench autobahn systemd man install uninstall clean
+.PHONY: help run test test-fast check web web-check format servers bench autobahn systemd man install uninstall clean
 .DEFAULT_GOAL := help
 
 help:  ## what there is
@@ -34,10 +35,15 @@ $(CONTRACT): tests/contract/package.json tests/contract/package-lock.json
 	npm ci --prefix tests/contract --ignore-scripts --no-audit --no-fund
 	touch $@
 
+$(WEB): web/package.json web/package-lock.json web/client/package.json
+	@command -v npm >/dev/null || { echo "make web needs Node 20 or newer with npm (make test-fast does not)" >&2; exit 1; }
+	npm ci --prefix web --ignore-scripts --no-audit --no-fund
+	touch $@
+
 run: $(SETUP)  ## set up everything and start the daemon: http://localhost:8000
 	$(BIN)/aurexd run --config conf/aurexd.dev.toml
 
-test: $(SETUP) $(CONTRACT) check servers  ## everything: lint, types, all tests
+test: $(SETUP) $(CONTRACT) check servers web-check  ## everything: lint, types, all tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report term:skip-covered $(PYTEST)
 
 test-fast: $(SETUP)  ## the tests that need no process of their own
@@ -47,6 +53,13 @@ check: $(SETUP)  ## format, lint, types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+web: $(WEB)  ## build what runs in a browser: the TypeScript client, and what is made with it
+	npm run --prefix web build
+
+web-check: $(SETUP) servers web  ## its format, lint, types, generated code, size and tests
+	npm run --prefix web check
+	npm run --prefix web test
 
 format: $(SETUP)  ## write the code as ruff formats it
 	$(BIN)/ruff format .
@@ -141,4 +154,4 @@ install:  ## remove what install made; configuration, database and user stay
 	if [ -z "$(DESTDIR)" ] && [ -d /run/systemd/system ]; then systemctl daemon-reload; fi
 
 clean:  ## remove what the other targets made
-	rm -rf $(VENV) tests/contract/node_modules build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*
+	rm -rf $(VENV) tests/contract/node_modules web/node_modules web/*/dist build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*

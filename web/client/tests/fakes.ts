@@ -103,14 +103,11 @@ export class Page {
           sockets.push(this);
         }
       } as never,
-      fetch: ((url: URL) => {
-        this.requests.push(url);
-        try {
-          return Promise.resolve(Response.json(this.answer(url)));
-        } catch (error) {
-          return Promise.reject(error);
-        }
-      }) as typeof fetch,
+      fetch: ((url: URL) =>
+        new Promise((resolve) => {
+          this.requests.push(url);
+          resolve(Response.json(this.answer(url)));
+        })) as typeof fetch,
       hidden: () => this.hidden,
       onNudge: (listener) => {
         this.#nudges.add(listener);

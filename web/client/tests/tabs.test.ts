@@ -109,7 +109,7 @@ class Tab {
   }
 }
 
-const connections = async (): Promise<number> => (await tabs[0]!.client.fetchStats()).active_connections;
+const connections = async (): Promise<number> => Number((await tabs[0]?.client.fetchStats())?.active_connections);
 
 const leaders = (): Tab[] => tabs.filter(({ client }) => client.connection.leader);
 
