@@ -3,6 +3,7 @@
 AurexError
 ├── ConfigError          the operator's: the configuration cannot be used; carries every problem found
 ├── ProtocolError        a client's: a message that breaks docs/protocol.md
+├── AlertError           a client's: an alert rule that cannot be made, changed or found
 ├── IdentityError        a client's: a token that is not valid here and now
 ├── KeyFileError         the operator's: the file of a key that cannot be used
 ├── CertificateError     the operator's: no certificate can be made for that name, or written there
@@ -68,6 +69,19 @@ class ProtocolError(AurexError):
         self.code = code
         self.message = message
         self.request_id = request_id
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class AlertError(AurexError):
+    """An alert rule cannot be made, changed or found. `code` is one of `aurexd.protocol.codes.ErrorCode`."""
+
+    def __init__(self, code: str, message: str, retry_after_ms: int | None = None) -> None:
+        super().__init__(code, message, retry_after_ms)
+        self.code = code
+        self.message = message
+        self.retry_after_ms = retry_after_ms
 
     def __str__(self) -> str:
         return self.message

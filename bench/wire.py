@@ -84,6 +84,8 @@ def alert_list(rules: int) -> ServerMessage:
             snoozed_until=None,
             note=f"sell {number}",
             created=format_time(EpochUs(START - rng.randint(0, 86_400) * SECOND_US)),
+            fired_count=0,
+            last_fired=None,
         )
 
     data = AlertListedData(rules=[rule(number) for number in range(rules)])

@@ -136,6 +136,8 @@ class RuleState(StrEnum):
     """What a rule is doing."""
 
     ARMED = "armed"
+    DISARMED = "disarmed"
+    RESTING = "resting"
     SNOOZED = "snoozed"
     DONE = "done"
     EXPIRED = "expired"
@@ -198,7 +200,13 @@ class AlertRule(Output, frozen=True, kw_only=True, gc=False):
 
     rule_id: RuleId
     owner: Annotated[str, Meta(description="The only one who sees it.")]
-    state: Annotated[RuleState, Meta(description="`done`: it fired as often as it may.")]
+    state: Annotated[
+        RuleState,
+        Meta(
+            description="`disarmed`: the price must come back first; `resting`: for its `cooldown_s`, or until the "
+            "next session; `done`: it fired as often as it may."
+        ),
+    ]
     symbol: Symbol
     condition: Annotated[AnyCondition, Meta(description="When it fires.")]
     repeat: Annotated[Repeat, Meta(description="How often it may fire.")]
@@ -208,6 +216,10 @@ class AlertRule(Output, frozen=True, kw_only=True, gc=False):
     snoozed_until: SnoozedUntil
     note: Note
     created: Annotated[Timestamp, Meta(description="When it was made.")]
+    fired_count: Annotated[int, Meta(description="How often it has fired.")]
+    last_fired: Annotated[
+        Timestamp | None, Meta(description="`fired` of its newest alert; null: it has none.")
+    ]
 
 
 class AlertRuleData(Output, frozen=True, kw_only=True, gc=False):
@@ -247,7 +259,11 @@ class AlertData(Output, frozen=True, kw_only=True, gc=False):
     instrument: Annotated[Instrument, Meta(description="What is quoted.")]
     quality: Annotated[Quality, Meta(description="Of that price.")]
     timestamp: Annotated[Timestamp, Meta(description="The source's time of that price.")]
-    fired: Annotated[Timestamp, Meta(description="When aurexd saw it.")]
-    late: Annotated[bool, Meta(description="It happened while aurexd was down.")]
+    fired: Annotated[Timestamp, Meta(description="When that price arrived.")]
+    late: Annotated[bool, Meta(description="It may have happened while aurexd was down, or could not store.")]
+    paused_until: Annotated[
+        Timestamp | None,
+        Meta(description="Too many alerts: the rule is snoozed until then; null: it is not."),
+    ]
     redelivered: Annotated[bool, Meta(description="It was sent before and not acknowledged.")]
     note: Annotated[str, Meta(description="The rule's.")]

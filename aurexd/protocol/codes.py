@@ -142,5 +142,6 @@ class ErrorCode(StrEnum):
         "token_expired",
         "The token has expired; 4006 follows, unless it was to renew another, which remains valid.",
     )
-    NOT_FOUND = "not_found", "No alert rule or alert of yours has this id.", True
-    UNAVAILABLE = "unavailable", "It cannot be made durable now. Try again after `retry_after_ms`.", True
+    NOT_FOUND = "not_found", "No alert rule or alert of yours has this id."
+    TOO_MANY_RULES = "too_many_rules", "You, or all together, have as many alert rules as are allowed."
+    UNAVAILABLE = "unavailable", "It cannot be made durable now. Try again after `retry_after_ms`."
