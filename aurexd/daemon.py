@@ -1,7 +1,7 @@
 """The map in code: what the daemon is made of, in which order it starts, and how it stops.
 
-What others lean on starts first: store, persister, hub, candles, aggregator, sources, and then the port. It stops
-the other way round along the data's way, so that each stage drains into the next and nothing in flight is lost.
+What others lean on starts first: store, persister, hub, alerts, candles, aggregator, sources, and then the port. It
+stops the other way round along the data's way, so that each stage drains into the next and nothing in flight is lost.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import functools
 import math
 import os
 import random
+import secrets
 import signal
 import socket
 import ssl
@@ -25,6 +26,7 @@ import trio
 from aurexd import __version__, garbage
 from aurexd.actors.address import Address
 from aurexd.actors.aggregator import Aggregator, SymbolRules
+from aurexd.actors.alerts import Alerts
 from aurexd.actors.candles import CandleRules, Candles
 from aurexd.actors.filler import HOUR_US
 from aurexd.actors.hub import Hub
@@ -133,6 +135,7 @@ class Daemon:
         self._rng = rng or random.Random()
         self._started_at = trio.current_time()
         self._stop = trio.Event()
+        self._run = secrets.token_hex(8)
         self.settings = Settings(config)
         self.phase: Phase = "starting"
         self._roster = Roster(
@@ -354,6 +357,17 @@ class Daemon:
                     ),
                 ),
                 ChildSpec(
+                    "alerts",
+                    lambda: Alerts(
+                        hub=core.address("hub"),
+                        persister=self._storage.address("persister"),
+                        symbols=frozenset(config.symbols),
+                        retention_days=config.storage.retention_days,
+                        settings=self.settings,
+                        clock=clock,
+                    ),
+                ),
+                ChildSpec(
                     "candles",
                     lambda: Candles(
                         [self._candle_rules(name) for name in config.symbols],
@@ -394,6 +408,8 @@ class Daemon:
                 flush_interval_s=storage.flush_interval_s,
                 retention_days=storage.retention_days,
                 candle_days=storage.candle_days,
+                alert_days=self._config.alerts.history_days,
+                alerts=self._core.address("alerts"),
                 clock=self._clock,
                 rng=self._rng,
             )
@@ -404,6 +420,8 @@ class Daemon:
                 storage.url,
                 {name: CALENDARS[symbol.calendar].day for name, symbol in self._config.symbols.items()},
                 fill_us=int(max((rules.hours for rules in self._fill_rules()), default=0.0) * HOUR_US),
+                calendars={name: CALENDARS[symbol.calendar] for name, symbol in self._config.symbols.items()},
+                run=self._run,
             ),
             shutdown_s=STORE_STOP_S,
         )
@@ -457,6 +475,7 @@ class Daemon:
         self._certificate_expires = certificate_expiry(config.tls)
         streaming = Streaming(
             hub=hub,
+            alerts=self._core.address("alerts"),
             symbols=frozenset(config.symbols),
             default_symbols=config.default_symbols,
             credentials=self._credentials,
@@ -478,6 +497,7 @@ class Daemon:
         api = Api(
             aggregator=self._core.address("aggregator"),
             hub=hub,
+            alerts=self._core.address("alerts"),
             persister=self._storage.address("persister"),
             sources=self._roster.statuses,
             lifecycle=self,

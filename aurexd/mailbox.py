@@ -20,6 +20,9 @@ class Mailbox:
     def __len__(self) -> int:
         return len(self._waiting)
 
+    def __contains__(self, alert_id: str) -> bool:
+        return alert_id in self._waiting
+
     def put(self, message: Alert) -> Alert | None:
         """Keep an alert; the oldest one, if that had to go for it."""
         self._waiting[message.data.alert_id] = message

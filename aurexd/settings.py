@@ -8,6 +8,7 @@ from typing import NamedTuple
 from aurexd.config.keys import authority_of
 from aurexd.config.model import (
     SECTIONS,
+    Alerts,
     Auth,
     Config,
     Heartbeat,
@@ -20,7 +21,7 @@ from aurexd.config.model import (
 from aurexd.identity import Authority
 from aurexd.sources.base import SourceSettings
 
-LIVE = ("realtime", "tls", "limits", "heartbeat", "auth", "log")
+LIVE = ("realtime", "tls", "limits", "heartbeat", "auth", "alerts", "log")
 """The tables that a reload replaces, but for the keys marked `ReadOnce`. Neither TLS nor the asking for tokens is
 switched on or off by one: where a table was left out by mistake, everybody could read what few should."""
 
@@ -33,12 +34,13 @@ class Settings:
     """The sections that hold now. Read them where they are used, each time, and keep nothing of them: a reload
     replaces all of them at once."""
 
-    __slots__ = ("auth", "authority", "heartbeat", "limits", "realtime")
+    __slots__ = ("alerts", "auth", "authority", "heartbeat", "limits", "realtime")
 
     realtime: Realtime
     limits: Limits
     heartbeat: Heartbeat
     auth: Auth
+    alerts: Alerts
 
     def __init__(self, config: Config) -> None:
         """Begin with this configuration.
@@ -58,6 +60,7 @@ class Settings:
         self.limits = config.limits
         self.heartbeat = config.heartbeat
         self.auth = config.auth
+        self.alerts = config.alerts
 
 
 class Plan(NamedTuple):

@@ -18,10 +18,26 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from aurexd.actors.messages import CandlePage, CandleRow, PriceRow, Recorded
+from aurexd import alert_store
+from aurexd.actors.messages import (
+    AlertFired,
+    AlertPage,
+    AlertTotals,
+    AlertWhy,
+    Appended,
+    CandlePage,
+    CandleRow,
+    ChangeRule,
+    CreateRule,
+    PriceRow,
+    Recorded,
+)
+from aurexd.alert_store import AlertStore
+from aurexd.calendar import Calendar
 from aurexd.candles import INTERVALS, LATE_S, Book, Candle, Days, KeptBook, Progress, time_of, utc_day
-from aurexd.errors import StoreError
+from aurexd.errors import AlertError, StoreError
 from aurexd.market import EpochUs, Quality
+from aurexd.protocol.alerts import AlertRule
 
 
 @contextlib.contextmanager
@@ -140,6 +156,11 @@ def m007_filled_candles(db: sqlite_utils.Database) -> None:
     db.execute("ALTER TABLE candles ADD COLUMN filled INTEGER NOT NULL DEFAULT 0")
 
 
+@schema()
+def m008_alerts(db: sqlite_utils.Database) -> None:
+    alert_store.create_tables(db.conn)
+
+
 # sqlite-utils' insert_all takes a dict a row and builds a statement per chunk: measured at 24 µs for a tick
 # and its price, against 11 µs for these two.
 _INSERT_TICK = (
@@ -148,8 +169,8 @@ _INSERT_TICK = (
 )
 _INSERT_PRICE = (
     "INSERT INTO prices"
-    " (symbol, close, bid, ask, change, source, instrument, quality, source_time, receive_time, rebased,"
-    " confidence, votes) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    " (id, symbol, close, bid, ask, change, source, instrument, quality, source_time, receive_time, rebased,"
+    " confidence, votes) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _HISTORY = (
     "SELECT symbol, close, bid, ask, source, quality, source_time, receive_time, change, confidence, votes FROM prices"
@@ -197,11 +218,20 @@ class Store:
     where it meets it, and a killed process or a lost power supply does none.
     """
 
-    def __init__(self, url: str, days: Mapping[str, Days] | None = None, *, fill_us: int = 0) -> None:
+    def __init__(
+        self,
+        url: str,
+        days: Mapping[str, Days] | None = None,
+        *,
+        fill_us: int = 0,
+        calendars: Mapping[str, Calendar] | None = None,
+        run: str = "",
+    ) -> None:
         """Open or create the database, in a directory that is made if its own parent exists.
 
         `days`: what each symbol's market calls a day; by default UTC's. Prices of these symbols that were stored
         when there were no candles yet are made candles of now. `fill_us`: for so long candles may still be filled.
+        `calendars`: the sessions of these markets, for alert rules. `run` names this run of the daemon.
 
         Raises:
             StoreError: it cannot be opened, or belongs to a newer aurexd.
@@ -223,14 +253,17 @@ class Store:
                 self._migrate()
                 self._days = days or {}
                 self._fill_us = fill_us
+                self._alerts = AlertStore(connection, calendars or {}, run)
                 self._books: dict[str, Book[float]] = {}
                 self._make_missing_candles()
             except BaseException:
                 connection.close()
                 raise
 
-    def append(self, records: Sequence[Recorded]) -> None:
-        """Store a batch with the candles that follow from it: all of it, or, when that fails, nothing.
+    def append(self, records: Sequence[Recorded], now: EpochUs | None = None) -> Appended:
+        """Store a batch with the candles and alerts that follow from it: all of it, or, when that fails, nothing.
+
+        What fired is on the disk then, and so is every price up to it. `now`: None says that no price has waited.
 
         Raises:
             StoreError: the disk is full, the database is locked, …
@@ -252,8 +285,17 @@ class Store:
             for record in records
             if (tick := record.tick) is not None
         ]
+        with self._translated(), self._undone_on_error():
+            return self._append(records, ticks, now)
+
+    def _append(
+        self, records: Sequence[Recorded], ticks: list[tuple[Any, ...]], now: EpochUs | None
+    ) -> Appended:
+        first = self._alerts.next_price_id
+        published = [record.price for record in records if record.price is not None]
         prices = [
             (
+                number,
                 price.symbol,
                 float(price.close),
                 _real(price.bid),
@@ -268,19 +310,138 @@ class Store:
                 _real(price.confidence),
                 " ".join(price.votes) or None,
             )
-            for record in records
-            if (price := record.price) is not None
+            for number, price in enumerate(published, first)
         ]
-        with self._translated(), self._books_undone_on_error(), self._db.atomic():
+        judged = self._alerts.judge(records, now)
+        # Whether what fired is to be sent: it must not be lost after that, not even to a power cut.
+        with self._synced() if judged.changes.fired else contextlib.nullcontext(), self._db.atomic():
             self._db.conn.executemany(_INSERT_TICK, ticks)
             self._db.conn.executemany(_INSERT_PRICE, prices)
-            touched = set()
-            for record in records:
-                if (price := record.price) is not None:
-                    touched.add(price.symbol)
-                    self._book(price.symbol).add(time_of(price), price.receive_time, float(price.close))
-            for symbol in touched:
+            for price in published:
+                self._book(price.symbol).add(time_of(price), price.receive_time, float(price.close))
+            for symbol in judged.symbols:
                 self._write_candles(symbol)
+            fired = self._alerts.write(judged, now)
+        return Appended(fired=fired, calm=self._alerts.calm(judged.symbols))
+
+    def begin_run(self, now: EpochUs) -> None:
+        """From here on the record is this run's; to be said before the first `append`, and harmless after it.
+
+        Raises:
+            StoreError: the database cannot be written.
+
+        """
+        if not self._alerts.is_loaded:
+            with self._translated(), self._db.atomic():
+                self._alerts.begin_run(now)
+
+    # --- alerts: all of what these write is on the disk when they return ---
+
+    def create_rule(self, asked: CreateRule) -> AlertRule:
+        """A new alert rule.
+
+        Raises:
+            AlertError: there is no room for it.
+            StoreError: the database cannot be written; there is no such rule.
+
+        """
+        with self._durably():
+            return self._alerts.create(asked)
+
+    def change_rule(self, asked: ChangeRule) -> AlertRule:
+        """An alert rule as it is from now on.
+
+        Raises:
+            AlertError: there is none, or it would make no sense.
+            StoreError: the database cannot be written; the rule is as it was.
+
+        """
+        with self._durably():
+            return self._alerts.change(asked)
+
+    def delete_rule(self, owner: str, rule_id: str) -> None:
+        """An alert rule is gone.
+
+        Raises:
+            AlertError: there was none.
+            StoreError: the database cannot be written; the rule is still there.
+
+        """
+        with self._durably():
+            self._alerts.delete(owner, rule_id)
+
+    def rules(self, owner: str, symbol: str | None, now: EpochUs) -> tuple[AlertRule, ...]:
+        """An owner's alert rules, oldest first.
+
+        Raises:
+            StoreError: the database cannot be read.
+
+        """
+        with self._translated():
+            return self._alerts.rules(owner, symbol, now)
+
+    def acknowledge(self, owner: str, alert_ids: Sequence[str], now: EpochUs) -> None:
+        """The owner has these alerts.
+
+        Raises:
+            StoreError: the database cannot be written.
+
+        """
+        with self._durably():
+            self._alerts.acknowledge(owner, alert_ids, now)
+
+    def unacknowledged(self, after: int) -> tuple[AlertFired, ...]:
+        """The alerts that are to be sent (again), oldest first, but for those up to number `after`.
+
+        Raises:
+            StoreError: the database cannot be read.
+
+        """
+        with self._translated():
+            return self._alerts.unacknowledged(after)
+
+    def alerts(self, owner: str, before: int | None, limit: int) -> AlertPage:
+        """An owner's alerts, newest first.
+
+        Raises:
+            StoreError: the database cannot be read.
+
+        """
+        with self._translated():
+            return self._alerts.page(owner, before, limit)
+
+    def alert_why(self, owner: str | None, alert_id: str) -> AlertWhy:
+        """Why an alert fired; `owner` None: whosever it is.
+
+        Raises:
+            AlertError: there is none.
+            StoreError: the database cannot be read.
+
+        """
+        with self._translated():
+            return self._alerts.why(owner, alert_id)
+
+    def alert_totals(self, now: EpochUs) -> AlertTotals:
+        """How many rules and alerts there are.
+
+        Raises:
+            StoreError: the database cannot be read.
+
+        """
+        with self._translated():
+            return self._alerts.totals(now)
+
+    def delete_alerts(self, prices: EpochUs | None, alerts: EpochUs | None) -> int:
+        """Delete one pass of statuses and alerts from before these times; the rows deleted, 0 when none are left.
+
+        Raises:
+            StoreError: the database cannot be written.
+
+        """
+        with self._translated(), self._db.atomic():
+            return self._alerts.delete_before(prices, alerts, DELETE_ROWS)
+
+    # --- history ---
 
     def history(self, symbol: str, start: EpochUs, end: EpochUs, limit: int) -> tuple[PriceRow, ...]:
         """The newest `limit` prices with `start <= receive_time < end`, oldest first.
@@ -483,7 +644,7 @@ class Store:
         """Those of a database that an aurexd without candles has written: once, some 10 s for a million prices."""
         for symbol in self._days:
             if self._progress(symbol) is None:
-                with self._books_undone_on_error(), self._db.atomic():
+                with self._undone_on_error(), self._db.atomic():
                     prices: Iterable[tuple[EpochUs, EpochUs, float]]
                     prices = self._db.conn.execute(_PRICES, (symbol,))
                     for time, received, close in prices:
@@ -491,13 +652,22 @@ class Store:
                     self._write_candles(symbol)
 
     @contextlib.contextmanager
-    def _books_undone_on_error(self) -> Iterator[None]:
-        """What was not committed is not in the books, either."""
+    def _undone_on_error(self) -> Iterator[None]:
+        """What was not committed is not in memory, either."""
         try:
             yield
+        except AlertError:
+            raise  # nothing has changed: it is found out first
         except BaseException:
             self._books.clear()
+            self._alerts.forget()
             raise
+
+    @contextlib.contextmanager
+    def _durably(self) -> Iterator[None]:
+        """A transaction that is on the disk when it has ended well, and never was when it has not."""
+        with self._translated(), self._undone_on_error(), self._synced(), self._db.atomic():
+            yield
 
     # --- the file ---
 

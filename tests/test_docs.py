@@ -245,7 +245,7 @@ def test_the_time_a_stop_may_take_is_the_sum_of_its_deadlines() -> None:
     assert sum(float(row[1]) for row in rows if row and not row[2]) == steps_s
 
 
-@pytest.mark.parametrize("name", ["ticks", "prices"])
+@pytest.mark.parametrize("name", ["statuses", "alert_rules", "alerts", "ticks", "prices"])
 def test_the_columns_of_the_database_are_those_described(name: str, tmp_path: Path) -> None:
     Store(f"sqlite:///{tmp_path}/aurexd.db").close()
     with closing(sqlite3.connect(tmp_path / "aurexd.db")) as database:

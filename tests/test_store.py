@@ -350,8 +350,8 @@ def may_mount() -> bool:
 
 @contextmanager
 def whole_disk(path: Path) -> Iterator[None]:
-    """A disk of 256 KiB."""
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "aurexd-test", path], check=True)
+    """A disk of 512 KiB."""
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512k", "aurexd-test", path], check=True)
     try:
         yield
     finally:

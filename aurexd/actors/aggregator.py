@@ -112,7 +112,9 @@ class Aggregator(TrioActor):
             symbol.rules.policy.set_market(symbol.follow(now), trio.current_time())
             self._begin_session(symbol)
             restored = symbol.restore(last[name]) if name in last else None
-            await _tell(self._hub, symbol.status())
+            status = symbol.status()
+            await _tell(self._hub, status)
+            await _tell(self._persister, Recorded(tick=None, price=None, status=status))
             if restored is not None:
                 await _tell(self._hub, PriceRestored(price=restored))
         self.nursery.start_soon(self._watch_clock)
@@ -214,6 +216,7 @@ class Aggregator(TrioActor):
 
     async def _act(self, symbol: _Symbol, verdict: Verdict, tick: Tick | None) -> None:
         """Publish what follows from a verdict: the change of status first, then the price."""
+        status = None
         if verdict.changed:
             before = symbol.announced
             status = symbol.status()
@@ -233,8 +236,8 @@ class Aggregator(TrioActor):
             by_tick = tick is not None and tick.receive_time == price.receive_time
             changed = PriceChanged(price=price, decided=self._clock.now() if by_tick else None)
             await _tell(self._hub, changed)
-        if tick is not None or price is not None:
-            await _tell(self._persister, Recorded(tick=tick, price=price))
+        if tick is not None or price is not None or status is not None:
+            await _tell(self._persister, Recorded(tick=tick, price=price, status=status))
         if changed is not None:
             # After the persister: what the candles were told is stored when they ask where they stand.
             await _tell(self._candles, changed)

@@ -21,8 +21,8 @@ import trio
 
 from aurexd.actors.audience import SLICE, Audience
 from aurexd.actors.messages import (
-    AcknowledgeAlerts,
     AlertFired,
+    AlertsAcknowledged,
     Beat,
     CandlesChanged,
     DrainSessions,
@@ -169,6 +169,8 @@ class Hub(TrioActor):
                     self._publish_candle(candle)
             case AlertFired():
                 self._publish_alert(message)
+            case AlertsAcknowledged(owner=owner, alert_ids=alert_ids):
+                self._mail[owner].acknowledge(alert_ids)
             case GetStats():
                 return self._stats()
             case GetSessions():
@@ -252,6 +254,8 @@ class Hub(TrioActor):
         await self._fan_out()  # to nobody: who asks gets it as the snapshot
 
     def _publish_alert(self, fired: AlertFired) -> None:
+        if fired.alert.alert_id in self._mail[fired.owner]:
+            return  # it came over the restart: it is told of again because nobody has acknowledged it
         now = self._clock.now()
         update = self._rings.publish(
             owned("alert", fired.owner), lambda count: compose.alert(fired.alert, now, count)
@@ -333,10 +337,6 @@ class Hub(TrioActor):
                 session.send(compose.snapshot_sent(request_id, self.epoch, counts, self._clock.now()))
                 for channel in channels:
                     self._send_snapshot(session, owned(channel, session.owner))
-            case AcknowledgeAlerts(session=session, alert_ids=alert_ids, request_id=request_id):
-                if session.owner is not None:
-                    self._alerts_acknowledged += self._mail[session.owner].acknowledge(alert_ids)
-                session.send(compose.alert_acked(request_id, alert_ids, self._clock.now()))
             case DrainSessions(plan=plan):
                 self._drain = plan
                 self.nursery.start_soon(self._say_goodbye, plan)

@@ -9,17 +9,32 @@ from __future__ import annotations
 
 from decimal import Decimal
 from enum import StrEnum
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
 
 import msgspec
 
+from aurexd.alert_rules import Draft
+from aurexd.alert_watch import Calm, SeenPrice
 from aurexd.candles import Candle, KeptBook, PublishedCandle
 from aurexd.delays import Hops
 from aurexd.drain import Drain
 from aurexd.histogram import Buckets
 from aurexd.market import EpochUs, Instrument, Price, Quality, Tick
-from aurexd.protocol.alerts import AlertData
+from aurexd.protocol.alerts import (
+    AlertAckData,
+    AlertAckedData,
+    AlertCreateData,
+    AlertData,
+    AlertDeleteData,
+    AlertDeletedData,
+    AlertListData,
+    AlertListedData,
+    AlertRule,
+    AlertRuleData,
+    AlertUpdateData,
+)
 from aurexd.protocol.data import MarketState, Position
+from aurexd.protocol.messages import AlertAck, AlertCreate, AlertDelete, AlertList, AlertUpdate
 from aurexd.selection import Standing
 
 if TYPE_CHECKING:
@@ -268,6 +283,8 @@ class Recorded(Message, frozen=True, kw_only=True, gc=False):
     price: Price | None
     refused: str | None = None
     """Why the tick was not believed."""
+    status: StatusChanged | None = None
+    """What was announced before the price."""
 
 
 class StoreState(StrEnum):
@@ -404,6 +421,172 @@ class GetBooks(Ask[dict[str, KeptBook[float]]], frozen=True, kw_only=True, gc=Fa
     """Each symbol's book of candles, to go on from, with all in it that was told to be stored before."""
 
 
+# --- alerts ----------------------------------------------------------------------------------------------------
+
+
+class AlertFired(Message, frozen=True, kw_only=True, gc=False):
+    """An alert for its owner, durable: to be delivered until it is acknowledged."""
+
+    owner: str
+    alert: AlertData
+    number: int = 0
+    """Alerts are numbered as they are stored."""
+
+
+class AlertsFired(Message, frozen=True, kw_only=True, gc=False):
+    """What the prices that were just stored have fired."""
+
+    fired: tuple[AlertFired, ...]
+
+
+class CatchUpAlerts(Message, frozen=True, kw_only=True, gc=False):
+    """The persister has started, and may have died before it told of what had fired."""
+
+
+class Appended(Message, frozen=True, kw_only=True, gc=False):
+    """A batch is stored."""
+
+    fired: tuple[AlertFired, ...]
+    calm: dict[str, Calm]
+    """Symbol → between which prices nothing fires from here on."""
+
+
+class CreateRule(Ask[AlertRule], frozen=True, kw_only=True, gc=False):
+    """Make an alert rule; the answer comes when it is durable."""
+
+    rule_id: str
+    owner: str
+    draft: Draft
+    owner_limit: int
+    """How many rules the owner may have."""
+    limit: int
+    """How many there may be in all."""
+    now: EpochUs
+
+
+class ChangeRule(Ask[AlertRule], frozen=True, kw_only=True, gc=False):
+    """Change an alert rule; the answer comes when that is durable."""
+
+    owner: str
+    data: AlertUpdateData
+    kept_s: float | None
+    """How long prices are kept; None: for ever."""
+    now: EpochUs
+
+
+class DeleteRule(Ask[None], frozen=True, kw_only=True, gc=False):
+    """Delete an alert rule; the answer comes when that is durable."""
+
+    owner: str
+    rule_id: str
+
+
+class GetRules(Ask[tuple[AlertRule, ...]], frozen=True, kw_only=True, gc=False):
+    """An owner's alert rules, oldest first."""
+
+    owner: str
+    symbol: str | None
+    """Only of this one; None: all."""
+    now: EpochUs
+
+
+class AlertRecord(Message, frozen=True, kw_only=True, gc=False):
+    """One alert, as it is kept."""
+
+    alert: AlertData
+    acknowledged: EpochUs | None
+
+
+class AlertPage(Message, frozen=True, kw_only=True, gc=False):
+    """A part of an owner's alerts, newest first."""
+
+    alerts: tuple[AlertRecord, ...]
+    next: int | None
+    """What to ask for alerts before, for the rest; None: that is all."""
+
+
+class GetAlerts(Ask[AlertPage], frozen=True, kw_only=True, gc=False):
+    """What has fired?"""
+
+    owner: str
+    before: int | None
+    limit: int
+
+
+class AlertWhy(Message, frozen=True, kw_only=True, gc=False):
+    """Why an alert fired."""
+
+    alert: AlertData
+    rule: AlertRule
+    """As it was."""
+    rule_words: str
+    """When it fires, for people."""
+    words: str
+    """Why it fired, for people."""
+    previous: SeenPrice | None
+    price: SeenPrice | None
+    acknowledged: EpochUs | None
+
+
+class GetAlertWhy(Ask[AlertWhy], frozen=True, kw_only=True, gc=False):
+    """Why did it fire?"""
+
+    owner: str | None
+    """Only if it is this one's; None: whosever it is."""
+    alert_id: str
+
+
+class StoreAcknowledged(Ask[None], frozen=True, kw_only=True, gc=False):
+    """The owner has these alerts; the answer comes when that is durable."""
+
+    owner: str
+    alert_ids: tuple[str, ...]
+    now: EpochUs
+
+
+class GetUnacknowledged(Ask[tuple[AlertFired, ...]], frozen=True, kw_only=True, gc=False):
+    """The alerts that nobody has acknowledged, oldest first, but for those up to that number."""
+
+    after: int
+
+
+class AlertTotals(Message, frozen=True, kw_only=True, gc=False):
+    """How many rules and alerts there are."""
+
+    rules: dict[str, int]
+    """State → how many are in it."""
+    owners: int
+    """Who have rules."""
+    alerts: int
+    """Kept, of all owners."""
+    unacknowledged: int
+
+
+class GetAlertTotals(Ask[AlertTotals], frozen=True, kw_only=True, gc=False):
+    """How many rules and alerts are there?"""
+
+    now: EpochUs
+
+
+AlertRequest: TypeAlias = AlertCreateData | AlertListData | AlertUpdateData | AlertDeleteData | AlertAckData
+AlertAnswer: TypeAlias = AlertRuleData | AlertListedData | AlertDeletedData | AlertAckedData
+
+
+class AskAlerts(Ask[AlertAnswer], frozen=True, kw_only=True, gc=False):
+    """Do this for an owner; the answer comes when it is durable."""
+
+    owner: str
+    data: AlertRequest
+
+
+class AskedOfAlerts(Message, frozen=True, kw_only=True, gc=False):
+    """A client's message about alerts: act on it, and answer the session."""
+
+    session: Session
+    owner: str
+    request: AlertCreate | AlertList | AlertUpdate | AlertDelete | AlertAck
+
+
 # --- hub -------------------------------------------------------------------------------------------------------
 
 
@@ -449,19 +632,11 @@ class SendSnapshot(Message, frozen=True, kw_only=True, gc=False):
     request_id: str | int | None
 
 
-class AlertFired(Message, frozen=True, kw_only=True, gc=False):
-    """An alert for its owner: to be delivered until it is acknowledged."""
+class AlertsAcknowledged(Message, frozen=True, kw_only=True, gc=False):
+    """The owner has these alerts: they are not sent again."""
 
     owner: str
-    alert: AlertData
-
-
-class AcknowledgeAlerts(Message, frozen=True, kw_only=True, gc=False):
-    """The owner has these alerts; answer the session that says so."""
-
-    session: Session
     alert_ids: tuple[str, ...]
-    request_id: str | int | None
 
 
 class KickSession(Ask[bool], frozen=True, kw_only=True, gc=False):

@@ -18,23 +18,37 @@ import trio
 from pykka._envelope import Envelope
 
 from aurexd.actors.messages import (
+    AlertsFired,
+    Appended,
     Ask,
+    CatchUpAlerts,
+    ChangeRule,
+    CreateRule,
+    DeleteRule,
     FillCandles,
+    GetAlerts,
+    GetAlertTotals,
+    GetAlertWhy,
     GetBooks,
     GetCandles,
     GetHistory,
     GetLastPrices,
+    GetRules,
     GetStore,
+    GetUnacknowledged,
     KeepHandover,
     PriceRow,
     Recorded,
+    StoreAcknowledged,
     StoreState,
     StoreStatus,
     TakeHandover,
 )
-from aurexd.actors.trio_actor import TrioActor, WorkerActor, ask
+from aurexd.actors.trio_actor import TrioActor, WorkerActor, ask, tell_when_room
+from aurexd.alert_watch import Calm
 from aurexd.backlog import Backlog
 from aurexd.backoff import Backoff
+from aurexd.calendar import Calendar
 from aurexd.candles import Days, KeptBook
 from aurexd.clock import Clock
 from aurexd.errors import StoreError
@@ -43,8 +57,6 @@ from aurexd.market import SECOND_US, EpochUs
 from aurexd.store import Store
 
 log = structlog.get_logger(__name__)
-
-R = TypeVar("R")
 
 BATCH_SIZES = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0)
 """Bounds of the buckets in which batches are counted, in records."""
@@ -83,22 +95,35 @@ RETENTION_PAUSE_S = 0.05
 
 DAY_US = 86_400 * SECOND_US
 
+R = TypeVar("R")
+
 _WAITING = (GetHistory, GetCandles, FillCandles, GetBooks, GetLastPrices, TakeHandover)
 """What waits for the disk, and is asked by those who can wait."""
+
+_ALERT_CHANGES = (CreateRule, ChangeRule, DeleteRule, StoreAcknowledged)
+_ALERTS = (*_ALERT_CHANGES, GetRules, GetUnacknowledged, GetAlerts, GetAlertWhy, GetAlertTotals)
 
 NO_ANSWER = "the database does not answer — check the disk"
 
 
-class Append(Ask[None], frozen=True, kw_only=True, gc=False):
+class Append(Ask[Appended], frozen=True, kw_only=True, gc=False):
     """Store a batch in one transaction, opening the database first if need be."""
 
     records: tuple[Recorded, ...]
+    now: EpochUs
 
 
 class DeleteBefore(Ask[int], frozen=True, kw_only=True, gc=False):
     """Delete one pass of what is too old; the answer is the rows deleted."""
 
     receive_time: EpochUs
+
+
+class DeleteAlerts(Ask[int], frozen=True, kw_only=True, gc=False):
+    """The same for statuses, as prices, and for alerts; None: for ever."""
+
+    prices: EpochUs | None
+    alerts: EpochUs | None
 
 
 class DeleteCandles(Ask[int], frozen=True, kw_only=True, gc=False):
@@ -110,20 +135,32 @@ class DeleteCandles(Ask[int], frozen=True, kw_only=True, gc=False):
 class StoreWorker(WorkerActor):
     """The thread that owns the database. It opens it when it is first needed, and again after a failure."""
 
-    def __init__(self, url: str, days: Mapping[str, Days] | None = None, *, fill_us: int = 0) -> None:
+    def __init__(
+        self,
+        url: str,
+        days: Mapping[str, Days] | None = None,
+        *,
+        fill_us: int = 0,
+        calendars: Mapping[str, Calendar] | None = None,
+        run: str = "",
+    ) -> None:
         """`days`: what each symbol's market calls a day; `fill_us`: for how long candles may be filled; see `Store`."""
         super().__init__()
         self._url = url
         self._days = days
         self._fill_us = fill_us
+        self._calendars = calendars
+        self._run = run
         self._store: Store | None = None
 
     def on_receive(self, message: object) -> object:
         """Do it in the open database."""
         try:
             match message:
-                case Append(records=records):
-                    self._open().append(records)
+                case Append(records=records, now=now):
+                    store = self._open()
+                    store.begin_run(now)
+                    return store.append(records, now)
                 case DeleteBefore(receive_time=receive_time):
                     return self._open().delete_before(receive_time)
                 case DeleteCandles(ages_us=ages_us):
@@ -149,6 +186,26 @@ class StoreWorker(WorkerActor):
                     return self._open().fill_candles(symbol, candles)
                 case GetLastPrices(symbols=symbols):
                     return self._open().last_prices(symbols)
+                case CreateRule():
+                    return self._open().create_rule(message)
+                case ChangeRule():
+                    return self._open().change_rule(message)
+                case DeleteRule(owner=owner, rule_id=rule_id):
+                    self._open().delete_rule(owner, rule_id)
+                case GetRules(owner=owner, symbol=of, now=now):
+                    return self._open().rules(owner, of, now)
+                case StoreAcknowledged(owner=owner, alert_ids=alert_ids, now=now):
+                    self._open().acknowledge(owner, alert_ids, now)
+                case GetUnacknowledged(after=after):
+                    return self._open().unacknowledged(after)
+                case GetAlerts(owner=owner, before=before, limit=limit):
+                    return self._open().alerts(owner, before, limit)
+                case GetAlertWhy(owner=told_to, alert_id=alert_id):
+                    return self._open().alert_why(told_to, alert_id)
+                case GetAlertTotals(now=now):
+                    return self._open().alert_totals(now)
+                case DeleteAlerts(prices=prices, alerts=alerts):
+                    return self._open().delete_alerts(prices, alerts)
         except StoreError:
             # A file that was moved away or put right is seen only by opening it again.
             self._close()
@@ -171,7 +228,9 @@ class StoreWorker(WorkerActor):
 
     def _open(self) -> Store:
         if self._store is None:
-            self._store = Store(self._url, self._days, fill_us=self._fill_us)
+            self._store = Store(
+                self._url, self._days, fill_us=self._fill_us, calendars=self._calendars, run=self._run
+            )
         return self._store
 
     def _close(self) -> None:
@@ -195,9 +254,18 @@ class Persister(TrioActor):
         candle_days: Mapping[str, float],
         clock: Clock,
         rng: random.Random,
+        alert_days: float = 0.0,
+        alerts: pykka.ActorRef[Any] | None = None,
     ) -> None:
-        """Without a `worker` nothing is stored. 0 in `retention_days`, or `candle_days` of an interval: for ever."""
+        """Without a `worker` nothing is stored. 0 in `retention_days`, `alert_days`, or `candle_days` of an interval:
+        for ever. `alerts` is told what fires."""
         super().__init__()
+        self._alert_days = alert_days
+        self._alerts = alerts
+        self._calm: dict[str, Calm] = {}
+        """Symbol → between which prices nothing fires, as of the last batch."""
+        self._urgent = False
+        """What waits may fire something: it is to be written at once."""
         self._worker = worker
         self._backlog = backlog
         self._flush_interval_s = flush_interval_s
@@ -230,8 +298,10 @@ class Persister(TrioActor):
         """Open the store, or find out that it cannot be opened: the daemon is ready either way."""
         if self._worker is None:
             return
+        if self._alerts is not None:
+            self._alerts.tell(CatchUpAlerts())
         self.nursery.start_soon(self._keep_writing, self._worker)
-        if self._retention_days or self._candle_ages_us:
+        if self._retention_days or self._candle_ages_us or self._alert_days:
             self.nursery.start_soon(self._keep_deleting, self._worker)
         with trio.move_on_after(OPEN_S):
             await self._judged.wait()
@@ -244,7 +314,8 @@ class Persister(TrioActor):
             case Recorded():
                 if self._worker is not None:
                     self._backlog.append(message)
-                    if len(self._backlog) >= self._wanted:
+                    self._urgent = self._urgent or self._may_fire(message)
+                    if len(self._backlog) >= self._wanted or self._urgent:
                         self._enough.set()
             case GetStore():
                 return self._status()
@@ -256,12 +327,14 @@ class Persister(TrioActor):
                 await self._keep_handover(message)
             case TakeHandover():
                 return await self._take_handover(message)
+            case Ask() if isinstance(message, _ALERTS):
+                return await self._ask_of_alerts(message)
         return None
 
     async def _answer(self, envelope: Envelope[Any]) -> None:
         # These wait for the disk; in a task of their own, nothing behind them does: else a hanging disk
         # would fill the inbox and stop the stream.
-        if isinstance(envelope.message, _WAITING):
+        if isinstance(envelope.message, _WAITING + _ALERTS):
             self.nursery.start_soon(super()._answer, envelope)
         else:
             await super()._answer(envelope)
@@ -289,8 +362,9 @@ class Persister(TrioActor):
         while True:
             if await self._write(worker):
                 await self._wait_until_enough(1)
-                with trio.move_on_after(self._flush_interval_s):
-                    await self._wait_until_enough(min(BATCH, self._backlog.capacity))
+                if not self._urgent:
+                    with trio.move_on_after(self._flush_interval_s):
+                        await self._wait_until_enough(min(BATCH, self._backlog.capacity))
             else:
                 backoff = RETRY_PERMANENT if self._state is StoreState.FAILED else RETRY
                 await trio.sleep(backoff.delay(self._failures, self._rng))
@@ -304,8 +378,9 @@ class Persister(TrioActor):
         """Have the oldest batch committed; whether it is. Says so when that is news."""
         async with self._writing:  # one at a time: a stop may come while a batch is under way
             batch = self._backlog.take(BATCH)
+            self._urgent = False
             try:
-                await self._append(worker, batch)
+                appended = await self._append(worker, batch)
             except StoreError as error:
                 self._fail(str(error), StoreState.FAILED if error.permanent else StoreState.DEGRADED)
                 return False
@@ -313,6 +388,10 @@ class Persister(TrioActor):
                 self._fail("the database's thread keeps crashing — the log says why", StoreState.DEGRADED)
                 return False
             self._backlog.committed()
+        self._calm |= appended.calm
+        if appended.fired and self._alerts is not None:
+            with contextlib.suppress(pykka.ActorDeadError):  # we stop: they are told at the next start
+                await tell_when_room(self._alerts, AlertsFired(fired=appended.fired))
         self._batches.observe(len(batch))
         self._stored += sum(record.tick is not None for record in batch)
         self._failures = 0
@@ -323,20 +402,28 @@ class Persister(TrioActor):
         self._say_drops(self._drops_said_at)
         return True
 
-    async def _append(self, worker: pykka.ActorRef[Any], batch: tuple[Recorded, ...]) -> None:
+    def _may_fire(self, record: Recorded) -> bool:
+        """Whether a record is out of the ordinary, so that somebody may wait to be alerted to it."""
+        price = record.price
+        if self._alerts is None:
+            return False
+        if price is None:
+            return record.status is not None
+        calm = self._calm.get(price.symbol)
+        return calm is None or price.rebased or not calm.low < price.close < calm.high
+
+    async def _append(self, worker: pykka.ActorRef[Any], batch: tuple[Recorded, ...]) -> Appended:
         # A batch that was handed over is waited for, however long it takes: written twice, it would be
         # recorded twice. For the same reason this actor's own end waits for it, for a while.
         began = trio.current_time()
-        answer = worker.ask(Append(records=batch), block=False)
+        answer: pykka.Future[Appended] = worker.ask(Append(records=batch, now=self._clock.now()), block=False)
         try:
             with trio.move_on_after(APPEND_S, shield=True):
-                await answer
-                return
+                return await answer
             while True:
                 self._say_trouble(NO_ANSWER, StoreState.DEGRADED)
                 with trio.move_on_after(APPEND_S):
-                    await answer
-                    return
+                    return await answer
         finally:
             self._appends.observe(trio.current_time() - began)
 
@@ -401,6 +488,24 @@ class Persister(TrioActor):
             return await ask(self._worker, question, timeout_s=HISTORY_S)
         return await ask(self._worker, question, timeout_s=HISTORY_S)
 
+    async def _ask_of_alerts(self, question: Ask[R]) -> R:
+        """Rules and alerts. A rule is judged on what comes after it, so what waits is written before it is made."""
+        if self._worker is None:
+            raise StoreError("storing is switched off, and alerts need it — set storage.url", permanent=True)
+        changes = isinstance(question, _ALERT_CHANGES)
+        if changes:
+            if self._state not in (StoreState.OK, StoreState.OPENING):
+                raise StoreError(self._reason or NO_ANSWER)
+            if self._backlog and not await self._write(self._worker):
+                raise StoreError(self._reason or NO_ANSWER)
+        try:
+            return await ask(self._worker, question, timeout_s=HISTORY_S)
+        except trio.TooSlowError:
+            raise StoreError(f"{NO_ANSWER}; what was asked may still be done") from None
+        finally:
+            if changes:
+                self._calm.clear()  # as of the rules that were
+
     async def _keep_handover(self, message: KeepHandover) -> None:
         """The hub stops: nothing waits behind this but the end."""
         if self._worker is None:
@@ -421,9 +526,21 @@ class Persister(TrioActor):
                 await self._delete(worker, DeleteBefore(receive_time=limit))
             if self._candle_ages_us:
                 await self._delete(worker, DeleteCandles(ages_us=self._candle_ages_us))
+            if self._retention_days or self._alert_days:
+                await self._delete(
+                    worker,
+                    DeleteAlerts(
+                        prices=self._days_ago(self._retention_days), alerts=self._days_ago(self._alert_days)
+                    ),
+                )
             await trio.sleep(RETENTION_EVERY_S)
 
-    async def _delete(self, worker: pykka.ActorRef[Any], question: DeleteBefore | DeleteCandles) -> None:
+    def _days_ago(self, days: float) -> EpochUs | None:
+        return EpochUs(self._clock.now() - int(days * DAY_US)) if days else None
+
+    async def _delete(
+        self, worker: pykka.ActorRef[Any], question: DeleteBefore | DeleteCandles | DeleteAlerts
+    ) -> None:
         rows = 0
         try:
             while deleted := await ask(worker, question, timeout_s=RETENTION_PASS_S):

@@ -27,7 +27,7 @@ from aurexd.protocol import compose
 from aurexd.protocol.codec import Encoding, ping_frame
 from aurexd.protocol.codes import CloseCode, ErrorCode
 from aurexd.protocol.connection import (
-    Acknowledge,
+    AskAlerts,
     Authenticate,
     Close,
     Reply,
@@ -107,6 +107,7 @@ class Session:
     """
 
     __slots__ = (
+        "_alerts",
         "_bucket",
         "_claim",
         "_clock",
@@ -138,6 +139,7 @@ class Session:
         encoding: Encoding,
         *,
         hub: pykka.ActorRef[Any],
+        alerts: pykka.ActorRef[Any],
         close: Callable[[CloseCode, int | None], None],
         settings: Settings,
         clock: Clock,
@@ -165,6 +167,7 @@ class Session:
         line.on_write_changed = self._write_changed
         self._protocol = protocol
         self._hub = hub
+        self._alerts = alerts
         self._close = close
         self._claim = claim
         self._tally = tally or Tally()
@@ -228,9 +231,9 @@ class Session:
                     await self._tell(
                         internal.SendSnapshot(session=self, channels=channels, request_id=request_id)
                     )
-                case Acknowledge(id=request_id, alert_ids=alert_ids):
-                    await self._tell(
-                        internal.AcknowledgeAlerts(session=self, alert_ids=alert_ids, request_id=request_id)
+                case AskAlerts(owner=owner, request=request):
+                    await tell_when_room(
+                        self._alerts, internal.AskedOfAlerts(session=self, owner=owner, request=request)
                     )
                 case Close(code=code):
                     self.close(code)

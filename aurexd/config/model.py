@@ -414,6 +414,30 @@ class Storage(Section):
         return Path(self.url.removeprefix(SQLITE_PREFIX)) if self.url else None
 
 
+class Alerts(Section):
+    """Alert rules and alerts. They are kept in the database: without [storage] there are none."""
+
+    max_rules_per_owner: int = Field(
+        default=1000,
+        ge=0,
+        le=1_000_000,
+        description="Alert rules of one owner. A new one takes the place of the oldest that has fired as often as it "
+        "may, or has expired. 0: nobody can make one.",
+    )
+    max_rules: int = Field(
+        default=100_000,
+        ge=0,
+        le=10_000_000,
+        description="Alert rules of all owners together (about 2 KB of memory each). 0: nobody can make one.",
+    )
+    history_days: Annotated[float, ReadOnce()] = Field(
+        default=90,
+        ge=0,
+        le=36_500,
+        description="Days that alerts are kept after they fired, acknowledged or not. 0 keeps them for ever.",
+    )
+
+
 class Control(Section):
     """The socket through which the running daemon is looked at and steered."""
 
@@ -486,6 +510,7 @@ class Config(Section):
     heartbeat: Heartbeat = Heartbeat()
     auth: Auth = Auth()
     storage: Storage = Storage()
+    alerts: Alerts = Alerts()
     control: Control = Control()
     log: Log = Log()
     symbols: dict[str, Symbol] = {}

@@ -12,7 +12,16 @@ from aurexd.market import EpochUs, Instrument, Price, Quality, format_time
 from aurexd.protocol import alerts, data
 from aurexd.protocol.messages import (
     Alert,
+    AlertAck,
     AlertAcked,
+    AlertCreate,
+    AlertCreated,
+    AlertDelete,
+    AlertDeleted,
+    AlertList,
+    AlertListed,
+    AlertUpdate,
+    AlertUpdated,
     Authenticated,
     Candle,
     Error,
@@ -200,13 +209,23 @@ def alert(fired: alerts.AlertData, now: EpochUs, update_count: int) -> Alert:
     return Alert(data=fired, timestamp=format_time(now), update_count=update_count)
 
 
-def alert_acked(request_id: RequestId | None, alert_ids: Iterable[str], now: EpochUs) -> AlertAcked:
-    """`alert.acked`."""
-    return AlertAcked(
-        id=_echo(request_id),
-        data=alerts.AlertAckedData(alert_ids=list(alert_ids)),
-        timestamp=format_time(now),
-    )
+def alert_answer(
+    request: AlertCreate | AlertList | AlertUpdate | AlertDelete | AlertAck,
+    answer: alerts.AlertRuleData | alerts.AlertListedData | alerts.AlertDeletedData | alerts.AlertAckedData,
+    now: EpochUs,
+) -> AlertCreated | AlertListed | AlertUpdated | AlertDeleted | AlertAcked:
+    """The answer to a request about alerts: its type in the past."""
+    request_id, time = _echo(request.id), format_time(now)
+    match answer:
+        case alerts.AlertRuleData():
+            kind = AlertCreated if isinstance(request, AlertCreate) else AlertUpdated
+            return kind(id=request_id, data=answer, timestamp=time)
+        case alerts.AlertListedData():
+            return AlertListed(id=request_id, data=answer, timestamp=time)
+        case alerts.AlertDeletedData():
+            return AlertDeleted(id=request_id, data=answer, timestamp=time)
+        case alerts.AlertAckedData():
+            return AlertAcked(id=request_id, data=answer, timestamp=time)
 
 
 def pong(request_id: RequestId | None, now: EpochUs) -> Pong:

@@ -123,11 +123,11 @@ class Snapshot(Effect, frozen=True, kw_only=True, gc=False):
     channels: tuple[str, ...]
 
 
-class Acknowledge(Effect, frozen=True, kw_only=True, gc=False):
-    """The session's owner has these alerts; answer."""
+class AskAlerts(Effect, frozen=True, kw_only=True, gc=False):
+    """Do this for the owner, and answer."""
 
-    id: wire.RequestId | None
-    alert_ids: tuple[str, ...]
+    owner: str
+    request: wire.AlertCreate | wire.AlertList | wire.AlertUpdate | wire.AlertDelete | wire.AlertAck
 
 
 class Reply(Effect, frozen=True, kw_only=True, gc=False):
@@ -142,7 +142,7 @@ class Close(Effect, frozen=True, kw_only=True, gc=False):
     code: CloseCode
 
 
-AnyEffect = Authenticate | Subscribe | Unsubscribe | Snapshot | Acknowledge | Reply | Close
+AnyEffect = Authenticate | Subscribe | Unsubscribe | Snapshot | AskAlerts | Reply | Close
 
 
 class SessionProtocol:
@@ -248,13 +248,14 @@ class SessionProtocol:
                 return Reply(message=compose.pong(message.id, now))
             case wire.Auth():
                 return self._authenticate(message, now)
-            case wire.AlertAck():
-                return self._acknowledge(message)
-            case wire.AlertCreate() | wire.AlertList() | wire.AlertUpdate() | wire.AlertDelete():
-                self._check_alerts(message)
-                raise ProtocolError(
-                    ErrorCode.NOT_AVAILABLE, f"{_type(message)}: this server has no alert rules", message.id
-                )
+            case (
+                wire.AlertCreate()
+                | wire.AlertList()
+                | wire.AlertUpdate()
+                | wire.AlertDelete()
+                | wire.AlertAck()
+            ):
+                return AskAlerts(owner=self._alert_owner(message), request=message)
             case _:
                 assert_never(message)
 
@@ -304,10 +305,6 @@ class SessionProtocol:
         self._channels = all_channels
         return Subscribe(id=message.id, channels=channels, resume=message.data.resume)
 
-    def _acknowledge(self, message: wire.AlertAck) -> Acknowledge:
-        self._check_alerts(message)
-        return Acknowledge(id=message.id, alert_ids=tuple(dict.fromkeys(message.data.alert_ids)))
-
     def _check(self, message: wire.Subscribe | wire.Unsubscribe | wire.Snapshot) -> tuple[str, ...]:
         """The channels that a message names, each once.
 
@@ -323,17 +320,19 @@ class SessionProtocol:
             raise ProtocolError(error.code, error.message, message.id) from None
         return channels
 
-    def _check_alerts(self, message: wire.ClientMessage) -> None:
-        """Pass when the client may have alerts.
+    def _alert_owner(self, message: wire.ClientMessage) -> str:
+        """Whose alerts a message is about.
 
         Raises:
-            ProtocolError: it may not.
+            ProtocolError: the client may have none.
 
         """
         try:
             check_scope(Scope.ALERTS, self.identity)
         except ProtocolError as error:
             raise ProtocolError(error.code, f"{_type(message)}: {error.message}", message.id) from None
+        assert self.owner is not None, "who may have alerts is somebody"
+        return self.owner
 
 
 def _type(message: wire.ClientMessage) -> str:

@@ -245,11 +245,5 @@ ChannelMessage = PriceUpdate | Status | Candle | Alert | News | Sentiment | Sign
 
 ServerMessage = AnswerMessage | NoticeMessage | ChannelMessage
 
-LATER: frozenset[type[msgspec.Struct]] = frozenset(
-    [
-        *(AlertCreate, AlertList, AlertUpdate, AlertDelete),
-        *(AlertCreated, AlertListed, AlertUpdated, AlertDeleted),
-        *(News, Sentiment, Signal),
-    ]
-)
-"""Places that are kept: this release answers them with `not_available`, and sends none of them."""
+LATER: frozenset[type[msgspec.Struct]] = frozenset([News, Sentiment, Signal])
+"""Places that are kept: this release sends none of them."""

@@ -38,11 +38,12 @@ from aurexd.actors.trio_actor import ask_when_room
 from aurexd.clock import Clock
 from aurexd.errors import StoreError
 from aurexd.foreign import without_directories
-from aurexd.identity import Identity, Scope
+from aurexd.identity import Identity
 from aurexd.market import EpochUs
 from aurexd.protocol.schema import asyncapi_document
 from aurexd.server import request as head
-from aurexd.server.credentials import FOR_OPERATORS, Credentials, Unauthorized, needs_token
+from aurexd.server.alerts import AlertRoutes
+from aurexd.server.credentials import FOR_OPERATORS, Credentials, Unauthorized, needs_token, scope_of
 from aurexd.server.history import TICK, Answer, Asked, candle_answer, read_asked, tick_answer
 from aurexd.server.interface import (
     Error,
@@ -123,6 +124,7 @@ class Api:
         *,
         aggregator: pykka.ActorRef[Any],
         hub: pykka.ActorRef[Any],
+        alerts: pykka.ActorRef[Any],
         persister: pykka.ActorRef[Any],
         sources: Callable[[], Awaitable[list[SourceStatus]]],
         lifecycle: Lifecycle,
@@ -153,6 +155,9 @@ class Api:
                 Route("/api/v1/prices/history", self.history),
                 Route("/api/v1/prices/why", self.why),
                 Route("/api/v1/sources", self.sources),
+                *AlertRoutes(
+                    alerts=alerts, persister=persister, owner=_identity, ask=_ask, answer=_json
+                ).routes,
                 Route("/api/v1/ws/stats", self.stats),
                 Route("/api/v1/ws/stream", self.stream),
                 Route("/api/v1/openapi.json", self.openapi),
@@ -194,9 +199,10 @@ class Api:
         if scope["path"] in FOR_OPERATORS:
             answer = self._credentials.authorize_operator(_head(scope))
         elif needs_token(scope["path"]):
-            answer = self._credentials.authorize(_head(scope), Scope.READ)
+            answer = self._credentials.authorize(_head(scope), scope_of(scope["path"]))
         if isinstance(answer, Unauthorized):
             return _problem(answer.status, answer.message, {"WWW-Authenticate": answer.challenge})
+        scope["state"]["identity"] = answer
         return None
 
     # --- prices ---
@@ -344,6 +350,12 @@ def _head(scope: AsgiScope) -> head.Request:
         authorization=",".join(authorization) or None,
         relayed=scope["state"]["relayed"],
     )
+
+
+def _identity(request: Request) -> Identity:
+    """Who asks, as it was found in front of all routes."""
+    identity: Identity = request.state.identity
+    return identity
 
 
 def _ask(ref: pykka.ActorRef[Any], question: Ask[R], timeout_s: float = ASK_S) -> Awaitable[R]:

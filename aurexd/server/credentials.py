@@ -27,6 +27,9 @@ FOR_OPERATORS = frozenset({"/metrics"})
 """What is answered to who is on this machine, whether or not tokens are asked for, and elsewhere to those with the
 scope `admin`."""
 
+ALERTS = "/api/v1/alerts"
+"""This and what lies below it is its owner's alone."""
+
 QUERY_NAMES = frozenset({"token", "access_token", "auth", "authorization", "bearer", "jwt"})
 """Under which names tokens are put into URLs elsewhere."""
 
@@ -46,6 +49,11 @@ class Unauthorized(msgspec.Struct, frozen=True):
 def needs_token(path: str) -> bool:
     """Whether this is answered only to who shows a token, where tokens are asked for; also for what is not there."""
     return path not in PUBLIC and not path.startswith("/page/")
+
+
+def scope_of(path: str) -> Scope:
+    """What somebody must be allowed to do to be answered this."""
+    return Scope.ALERTS if path == ALERTS or path.startswith(f"{ALERTS}/") else Scope.READ
 
 
 class Credentials:
@@ -114,6 +122,9 @@ class Credentials:
         """The same, when it is known who that is; None: nobody has shown a token."""
         if identity is None:
             return Unauthorized(401, "show a token: Authorization: Bearer …", "Bearer")
+        if scope is Scope.ALERTS and scope not in identity.scopes and not identity.has_token:
+            words = "alerts have an owner: show a token, or ask from the machine that aurexd runs on"
+            return Unauthorized(403, words, "Bearer")
         if scope not in identity.scopes:
             challenge = f'Bearer error="insufficient_scope", scope="{scope}"'
             return Unauthorized(403, f"this needs a token with the scope {scope.value!r}", challenge)

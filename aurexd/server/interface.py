@@ -14,7 +14,9 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from aurexd import __version__
+from aurexd.actors import messages as internal
 from aurexd.actors.messages import (
+    AlertPage,
     HubStats,
     PriceRow,
     RefusedTick,
@@ -26,10 +28,12 @@ from aurexd.actors.messages import (
     SymbolState,
     Why,
 )
+from aurexd.alert_watch import SeenPrice
 from aurexd.foreign import clean, without_directories
 from aurexd.histogram import Buckets
 from aurexd.market import EpochUs, Instrument, Price, Quality, Tick, format_time
 from aurexd.protocol import compose
+from aurexd.protocol.alerts import AlertData, AlertRule
 from aurexd.protocol.data import MarketState, Output, PriceData, Timestamp
 from aurexd.selection import Standing
 
@@ -74,6 +78,22 @@ class HistoryQuery(SymbolQuery, frozen=True, kw_only=True, gc=False):
     format: Annotated[
         Literal["json", "csv"] | UnsetType, Meta(description="Of the answer; wins over `Accept`.")
     ] = UNSET
+
+
+class RuleQuery(Query, frozen=True, kw_only=True, gc=False):
+    """Which alert rules."""
+
+    symbol: Annotated[str, Meta(description="Only this symbol's; without it, all.")] = ""
+
+
+class AlertHistoryQuery(Query, frozen=True, kw_only=True, gc=False):
+    """Which alerts."""
+
+    before: Annotated[
+        Annotated[int, Meta(ge=0, le=2**53)] | UnsetType,
+        Meta(description="Those before this, as `next` has it; without it, the newest."),
+    ] = UNSET
+    limit: Annotated[int, Meta(ge=1, le=1000, description="At most this many.")] = 100
 
 
 Q = TypeVar("Q", bound=Query)
@@ -351,6 +371,87 @@ class CandleHistory(Output, frozen=True, kw_only=True, gc=False):
     candles: Annotated[list[HistoryCandle], Meta(description="Those that begin in it, the newest `limit`.")]
     gaps: Annotated[list[Gap], Meta(description="Times between them that have none.")]
     next: Annotated[str | None, Meta(description="Where the candles before these are; null: there are none.")]
+
+
+# --- what is answered: alerts ---
+
+
+class KeptAlert(Output, frozen=True, kw_only=True, gc=False):
+    """One alert, as it was sent."""
+
+    alert: Annotated[AlertData, Meta(description="As in the message `alert`.")]
+    acknowledged: Annotated[Timestamp | None, Meta(description="When its owner had it; null: not yet.")]
+
+
+class AlertHistory(Output, frozen=True, kw_only=True, gc=False):
+    """What has fired, newest first."""
+
+    alerts: Annotated[list[KeptAlert], Meta(description="The newest `limit` before `before`.")]
+    next: Annotated[str | None, Meta(description="Where the alerts before these are; null: there are none.")]
+
+    @classmethod
+    def of(cls, page: AlertPage, limit: int) -> AlertHistory:
+        """A page of the store."""
+        return cls(
+            alerts=[
+                KeptAlert(
+                    alert=kept.alert,
+                    acknowledged=None if kept.acknowledged is None else format_time(kept.acknowledged),
+                )
+                for kept in page.alerts
+            ],
+            next=None if page.next is None else f"/api/v1/alerts/history?before={page.next}&limit={limit}",
+        )
+
+
+class AlertPrice(Output, frozen=True, kw_only=True, gc=False):
+    """A price that an alert was judged by."""
+
+    close: Annotated[Decimal, Meta(description="The price.")]
+    source: Annotated[str, Meta(description="Who said so.")]
+    quality: Annotated[Quality, Meta(description="How far it could be trusted.")]
+    timestamp: Annotated[Timestamp, Meta(description="The source's time.")]
+    received: Annotated[Timestamp, Meta(description="When it arrived here.")]
+    rebased: Annotated[bool, Meta(description="The one before it was another source's, or other sources'.")]
+    row: Annotated[int, Meta(description="Of the table `prices`.")]
+
+    @classmethod
+    def of(cls, price: SeenPrice) -> AlertPrice:
+        """As it was recorded."""
+        return cls(
+            close=price.close,
+            source=price.source,
+            quality=price.quality,
+            timestamp=format_time(price.source_time),
+            received=format_time(price.receive_time),
+            rebased=price.rebased,
+            row=price.id,
+        )
+
+
+class AlertWhy(Output, frozen=True, kw_only=True, gc=False):
+    """Why an alert fired."""
+
+    alert: Annotated[AlertData, Meta(description="As in the message `alert`.")]
+    acknowledged: Annotated[Timestamp | None, Meta(description="When its owner had it; null: not yet.")]
+    rule: Annotated[AlertRule, Meta(description="As it was when it fired.")]
+    fires_when: Annotated[str, Meta(description="The rule, for people.")]
+    reason: Annotated[str, Meta(description="Why it fired, for people.")]
+    previous: Annotated[AlertPrice | None, Meta(description="The price before; null: there was none.")]
+    price: Annotated[AlertPrice | None, Meta(description="The price that fired it; null: no price did.")]
+
+    @classmethod
+    def of(cls, why: internal.AlertWhy) -> AlertWhy:
+        """What the store knows of it."""
+        return cls(
+            alert=why.alert,
+            acknowledged=None if why.acknowledged is None else format_time(why.acknowledged),
+            rule=why.rule,
+            fires_when=why.rule_words,
+            reason=why.words,
+            previous=None if why.previous is None else AlertPrice.of(why.previous),
+            price=None if why.price is None else AlertPrice.of(why.price),
+        )
 
 
 # --- what is answered: the daemon ---

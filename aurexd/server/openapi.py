@@ -8,10 +8,22 @@ from typing import Any, NamedTuple
 import msgspec
 
 from aurexd import __version__
+from aurexd.protocol.alerts import (
+    AlertAckData,
+    AlertAckedData,
+    AlertCreateData,
+    AlertDeletedData,
+    AlertListedData,
+    AlertRuleData,
+    AlertUpdateData,
+)
 from aurexd.protocol.data import MAX_CHANNELS
 from aurexd.protocol.schema import definitions
 from aurexd.server.credentials import needs_token
 from aurexd.server.interface import (
+    AlertHistory,
+    AlertHistoryQuery,
+    AlertWhy,
     CandleHistory,
     Error,
     Health,
@@ -20,6 +32,7 @@ from aurexd.server.interface import (
     LatestPrice,
     Query,
     Readiness,
+    RuleQuery,
     Sources,
     Stats,
     SymbolQuery,
@@ -40,7 +53,7 @@ class Body(NamedTuple):
 
 
 class Operation(NamedTuple):
-    """A GET of one path."""
+    """What is done at one path: a GET, unless its place says otherwise."""
 
     name: str
     summary: str
@@ -48,12 +61,27 @@ class Operation(NamedTuple):
     query: type[Query] | None = None
     others: tuple[dict[str, Any], ...] = ()
     """Parameters that are no field of a `Query`."""
+    body: type[msgspec.Struct] | None = None
+    """What is sent, as JSON."""
+    without: frozenset[str] = frozenset()
+    """Fields of it that the path has."""
 
 
 _STOPPING = Body("The daemon stops; come again after `Retry-After`.", (Error,), ("Retry-After",))
 _BUSY = Body("The daemon stops, or cannot answer now; the message says why.", (Error,), ("Retry-After",))
 _UNKNOWN = Body("No such symbol; the message names those there are.", (Error,))
 _BAD_QUERY = Body("A parameter is not what it has to be; the message names it.", (Error,))
+
+_BAD_BODY = Body("It makes no sense; the message names the field, and says what to write.", (Error,))
+_BODY = {
+    413: Body("The body is too large.", (Error,)),
+    415: Body("The body is not called JSON.", (Error,)),
+}
+_FULL = Body("There are as many rules as are allowed.", (Error,))
+_NO_RULE = Body("No such alert rule of yours.", (Error,))
+_NOT_DURABLE = Body(
+    "It cannot be made durable now, or the daemon stops; the message says why.", (Error,), ("Retry-After",)
+)
 
 _TURNED_AWAY = {
     421: Body("The Host is none of this server's names.", (Error,)),
@@ -173,6 +201,56 @@ OPERATIONS = {
         "Every source with its state, its last error and its next attempt; each symbol's carrier.",
         {200: Body("The sources.", (Sources,)), 503: _BUSY},
     ),
+    "/api/v1/alerts": Operation(
+        "alert_rules",
+        "The owner's alert rules, oldest first. All that is about alerts is its owner's alone.",
+        {200: Body("The rules.", (AlertListedData,)), 503: _BUSY},
+        query=RuleQuery,
+    ),
+    "POST /api/v1/alerts": Operation(
+        "create_alert_rule",
+        "Make an alert rule; docs/alerts.md says when it fires. The answer comes when it is on the disk.",
+        {201: Body("The rule.", (AlertRuleData,)), 400: _BAD_BODY, **_BODY, 409: _FULL, 503: _NOT_DURABLE},
+        body=AlertCreateData,
+    ),
+    "PATCH /api/v1/alerts/{rule_id}": Operation(
+        "change_alert_rule",
+        "Change an alert rule, snooze it, or wake it; what is not sent stays as it is.",
+        {
+            200: Body("The rule as it is now.", (AlertRuleData,)),
+            400: _BAD_BODY,
+            404: _NO_RULE,
+            **_BODY,
+            503: _NOT_DURABLE,
+        },
+        others=(_other("path", "rule_id", "Of the rule.", required=True),),
+        body=AlertUpdateData,
+        without=frozenset({"rule_id"}),
+    ),
+    "DELETE /api/v1/alerts/{rule_id}": Operation(
+        "delete_alert_rule",
+        "Delete an alert rule. What it has fired is kept.",
+        {200: Body("It is gone.", (AlertDeletedData,)), 404: _NO_RULE, 503: _NOT_DURABLE},
+        others=(_other("path", "rule_id", "Of the rule.", required=True),),
+    ),
+    "POST /api/v1/alerts/ack": Operation(
+        "acknowledge_alerts",
+        "Say that alerts have arrived: they are not sent again.",
+        {200: Body("Those that were named.", (AlertAckedData,)), 400: _BAD_BODY, **_BODY, 503: _NOT_DURABLE},
+        body=AlertAckData,
+    ),
+    "/api/v1/alerts/history": Operation(
+        "alert_history",
+        "The alerts that have fired, newest first. `next` leads to those before.",
+        {200: Body("The alerts.", (AlertHistory,)), 400: _BAD_QUERY, 503: _BUSY},
+        query=AlertHistoryQuery,
+    ),
+    "/api/v1/alerts/{alert_id}/why": Operation(
+        "alert_why",
+        "Why an alert fired: the rule as it was, and the prices that it was judged by.",
+        {200: Body("Why.", (AlertWhy,)), 404: Body("No such alert of yours.", (Error,)), 503: _BUSY},
+        others=(_other("path", "alert_id", "Of the alert.", required=True),),
+    ),
     "/api/v1/stream": Operation(
         "event_stream",
         "The WebSocket's messages as server-sent events, for who cannot have a WebSocket. Each event's data is "
@@ -215,7 +293,8 @@ OPERATIONS = {
         {200: Body("AsyncAPI 3.0.", "application/json"), 503: _STOPPING},
     ),
 }
-"""By path. A test holds them against the routes, and every answer that any test gets against its description."""
+"""By path, with its method before it where that is not GET. A test holds them against the routes, and every answer that
+any test gets against its description."""
 
 
 @functools.cache
@@ -227,7 +306,7 @@ def openapi_document() -> dict[str, Any]:
         for body in operation.answers.values()
         if not isinstance(body.content, str)
         for kind in body.content
-    }
+    } | {operation.body for operation in OPERATIONS.values() if operation.body is not None}
     return {
         "openapi": "3.1.0",
         "info": {
@@ -239,7 +318,7 @@ def openapi_document() -> dict[str, Any]:
         "servers": [{"url": "/"}],
         # Either: whether tokens are asked for is the operator's to say.
         "security": [{"token": []}, {}],
-        "paths": {path: {"get": _operation(path, operation)} for path, operation in OPERATIONS.items()},
+        "paths": _paths(),
         "components": {
             "schemas": definitions(
                 sorted(bodies, key=lambda kind: kind.__name__), "#/components/schemas/{name}"
@@ -257,6 +336,14 @@ def openapi_document() -> dict[str, Any]:
     }
 
 
+def _paths() -> dict[str, dict[str, Any]]:
+    paths: dict[str, dict[str, Any]] = {}
+    for place, operation in OPERATIONS.items():
+        method, _, path = place.rpartition(" ")
+        paths.setdefault(path, {})[method.lower() or "get"] = _operation(path, operation)
+    return paths
+
+
 def _operation(path: str, operation: Operation) -> dict[str, Any]:
     guarded = needs_token(path)
     answers = sorted((_TURNED_AWAY | (_UNAUTHORIZED if guarded else {}) | operation.answers).items())
@@ -265,11 +352,27 @@ def _operation(path: str, operation: Operation) -> dict[str, Any]:
         "summary": operation.summary,
         **({} if guarded else {"security": []}),
         "parameters": [*(_parameters(operation.query) if operation.query else ()), *operation.others],
+        **({"requestBody": _request_body(operation)} if operation.body is not None else {}),
         "responses": {
             **{str(status): _response(body) for status, body in answers},
             "default": _response(Body("Anything else; the message says what.", (Error,))),
         },
     }
+
+
+def _request_body(operation: Operation) -> dict[str, Any]:
+    assert operation.body is not None
+    schema: dict[str, Any] = {"$ref": f"#/components/schemas/{operation.body.__name__}"}
+    if operation.without:
+        # The path has these, so that they are not asked for again.
+        whole = definitions([operation.body], "#/components/schemas/{name}")[operation.body.__name__]
+        schema = {
+            "type": "object",
+            "description": whole["description"],
+            "properties": {n: s for n, s in whole["properties"].items() if n not in operation.without},
+            "additionalProperties": False,
+        }
+    return {"required": True, "content": {"application/json": {"schema": schema}}}
 
 
 def _parameters(query: type[Query]) -> list[dict[str, Any]]:

@@ -54,6 +54,7 @@ class Streaming:
         self,
         *,
         hub: pykka.ActorRef[Any],
+        alerts: pykka.ActorRef[Any],
         symbols: frozenset[str],
         default_symbols: tuple[str, ...],
         credentials: Credentials,
@@ -70,6 +71,7 @@ class Streaming:
         )
         self.tally = Tally()
         self._hub = hub
+        self._alerts = alerts
         self._verify = credentials.verify  # one method for all sessions
 
     async def run(
@@ -104,6 +106,7 @@ class Streaming:
             protocol,
             encoding,
             hub=self._hub,
+            alerts=self._alerts,
             close=lambda code, wait_ms: nursery.start_soon(close, code, wait_ms),
             settings=self.settings,
             clock=self.clock,

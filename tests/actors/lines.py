@@ -134,8 +134,9 @@ class FakeClient:
         settings: Settings | None = None,
         owner: str | None = None,
         identity: Identity | None = ANYBODY,
+        alerts: pykka.ActorRef[Any] | None = None,
     ) -> None:
-        """`owner`: somebody who may do everything, for short."""
+        """`owner`: somebody who may do everything, for short. `alerts`: else the hub hears of these, too."""
         settings = settings or Settings(Config())
         if owner is not None:
             identity = Identity(user=owner, scopes=frozenset(Scope))
@@ -154,6 +155,7 @@ class FakeClient:
             ),
             encoding,
             hub=hub,
+            alerts=hub if alerts is None else alerts,
             close=self._close,
             settings=settings,
             clock=clock,

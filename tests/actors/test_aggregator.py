@@ -173,7 +173,7 @@ async def test_a_price_is_announced_with_its_status_first_and_both_are_recorded(
         assert (status.quality, status.source) == (Quality.LIVE, "best")
         assert isinstance(price, PriceChanged)
         assert price.price.close == Decimal("2000.46")
-        assert p.persister == [Recorded(tick=tick, price=price.price)]
+        assert p.persister[1:] == [Recorded(tick=tick, price=price.price, status=status)]
         assert p.candles == [price]
 
 
@@ -196,7 +196,7 @@ async def test_a_source_that_falls_silent_is_replaced_without_a_tick(autojump_cl
         status, price = p.seen()
         assert (status.source, status.quality) == ("second", Quality.LIVE)
         assert (price.price.source, price.price.close) == ("second", Decimal("2001.00"))
-        assert p.persister[-1] == Recorded(tick=None, price=price.price)
+        assert p.persister[-1] == Recorded(tick=None, price=price.price, status=status)
 
 
 async def test_a_price_says_that_the_one_before_it_came_from_elsewhere(autojump_clock: object) -> None:
@@ -328,7 +328,9 @@ async def test_a_feed_that_goes_on_answering_on_a_weekend_moves_nothing(autojump
             await p.tick("second", "2003")
             await trio.sleep(30)
         assert p.seen() == []
-        assert sum(isinstance(m, Recorded) and m.price is None for m in p.persister) == 20, "but is recorded"
+        assert (
+            sum(isinstance(m, Recorded) and m.status is None and m.price is None for m in p.persister) == 20
+        ), "but is recorded"
 
 
 async def test_the_last_minutes_of_a_delayed_source_still_count(autojump_clock: object) -> None:
@@ -465,7 +467,8 @@ async def test_a_closed_market_has_its_last_price_after_a_restart(autojump_clock
         assert (price.quality, price.source) == (Quality.CLOSED, "best")
         assert price.source_time == parse_time("2026-11-13T21:59:59Z")
         assert (await p.state()).price == price
-        assert p.persister == p.candles == [], "it was stored and counted before"
+        assert p.persister == [Recorded(tick=None, price=None, status=status)]
+        assert p.candles == [], "it was stored and counted before"
         await p.tick("second", "2003")
         assert p.seen() == [], "those who made the price when the market closed keep it"
         await p.sleep_until("2026-11-15T23:00:00.001Z")

@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 from aurexd.actors.audience import SLICE
 from aurexd.actors.hub import Hub
 from aurexd.actors.messages import (
-    AcknowledgeAlerts,
     AlertFired,
+    AlertsAcknowledged,
     CandlesChanged,
     DrainSessions,
     GetStats,
@@ -1111,12 +1111,18 @@ async def test_an_alert_is_sent_again_until_it_is_acknowledged(autojump_clock: o
         client = await house.open(owner="local")
         await house.tell(Subscribe(session=client.session, channels=("alert",), request_id=1))
         assert delivered(client) == [("a1", True), ("a2", True), ("a3", True)]
-        await house.tell(AcknowledgeAlerts(session=client.session, alert_ids=("a2", "x"), request_id=2))
-        [acked] = client.line.take()
-        assert (acked["type"], acked["id"], acked["data"]) == ("alert.acked", 2, {"alert_ids": ["a2", "x"]})
+        await house.tell(AlertsAcknowledged(owner="local", alert_ids=("a2", "x")))
+        assert client.line.take() == []
         again = await house.open(owner="local")
         await house.tell(Subscribe(session=again.session, channels=("alert",), request_id=1))
         assert delivered(again) == [("a1", True), ("a3", True)]
+
+
+async def test_an_alert_that_is_told_again_is_not_published_again(autojump_clock: object) -> None:
+    async with opened() as house:
+        client = await house.open("alert:local", owner="local")
+        await house.tell(fired("a1"), fired("a1"))
+        assert delivered(client) == [("a1", False)]
 
 
 async def test_who_comes_back_gets_each_unacknowledged_alert_once(autojump_clock: object) -> None:

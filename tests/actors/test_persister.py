@@ -513,7 +513,7 @@ async def test_a_crash_of_the_thread_loses_nothing(tmp_path: Path) -> None:
     async with running(tmp_path / "a.db") as r:
         r.tell(record(receive_time=1))
         await r.wait_for(lambda s: s.stored == 1)
-        r.core.address("store").tell(Append(records=(None,)))  # type: ignore[arg-type]  # a bug
+        r.core.address("store").tell(Append(records=(None,), now=EpochUs(0)))  # type: ignore[arg-type]  # a bug
         r.tell(record(receive_time=2))
         await r.wait_for(lambda s: s.stored == 2)
     assert in_order(r.path) == [1, 2]

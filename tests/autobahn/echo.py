@@ -73,8 +73,10 @@ async def main() -> None:
     async with trio.open_nursery() as nursery:
         settings, clock = Settings(Config(limits=LIMITS)), SystemClock()
         credentials = Credentials(settings, clock)
+        hub = await start_actor(nursery, EchoHub())
         sessions = streaming.Streaming(
-            hub=await start_actor(nursery, EchoHub()),
+            hub=hub,
+            alerts=hub,
             symbols=frozenset(),
             default_symbols=(),
             credentials=credentials,

@@ -85,6 +85,7 @@ async def _converse(data: bytes) -> None:
             admission = Admission(settings, credentials, Door(settings), Hosts(settings))
             streaming = Streaming(
                 hub=hub,
+                alerts=hub,
                 symbols=SYMBOLS,
                 default_symbols=("XAUUSD",),
                 credentials=credentials,

@@ -16,12 +16,13 @@ from aurexd.errors import IdentityError
 from aurexd.identity import ANYBODY, LOCAL, Identity, Scope
 from aurexd.market import EpochUs
 from aurexd.protocol import messages
+from aurexd.protocol.alerts import AlertAckData
 from aurexd.protocol.codec import CLIENT_TYPES, JSON, MSGPACK
 from aurexd.protocol.codes import CloseCode, ErrorCode
 from aurexd.protocol.connection import (
     TRANSITIONS,
-    Acknowledge,
     AnyEffect,
+    AskAlerts,
     Authenticate,
     Close,
     Event,
@@ -220,10 +221,11 @@ def test_what_this_release_does_not_have_is_refused_and_nothing_else(kind: type[
 
 
 def test_alerts_are_for_an_owner_only() -> None:
-    ack = {"type": "alert.ack", "id": 1, "data": {"alert_ids": ["a", "b", "a"]}}
+    ack = {"type": "alert.ack", "id": 1, "data": {"alert_ids": ["a", "b"]}}
     assert error_of(say(session(), **ack)).data.code == ErrorCode.FORBIDDEN
     owned = SessionProtocol(JSON, SYMBOLS, identity=LOCAL)
-    assert say(owned, **ack) == [Acknowledge(id=1, alert_ids=("a", "b"))]
+    request = messages.AlertAck(id=1, data=AlertAckData(alert_ids=["a", "b"]))
+    assert say(owned, **ack) == [AskAlerts(owner="local", request=request)]
     assert isinstance(say(owned, type="subscribe", data={"channels": ["alert"]})[0], Subscribe)
 
 
@@ -473,8 +475,9 @@ def test_nothing_is_ever_done_that_the_token_shown_last_does_not_allow(
                     assert identity is before
                     needed = {Scope.ALERTS if channel == "alert" else Scope.READ for channel in channels}
                     assert needed <= identity.scopes
-                case Acknowledge():
+                case AskAlerts():
                     assert identity is not None
+                    assert effect.owner == identity.user
                     assert Scope.ALERTS in identity.scopes
                 case Authenticate():
                     assert before is None or before.user == effect.identity.user

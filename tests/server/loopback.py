@@ -610,6 +610,7 @@ async def serving(
             admission = served.admission = Admission(settings, credentials, served.door, served.hosts)
             streaming = Streaming(
                 hub=served.hub,
+                alerts=served.hub,
                 symbols=frozenset(state.symbol for state in served.states),
                 default_symbols=("XAUUSD",),
                 credentials=credentials,
@@ -632,6 +633,7 @@ async def serving(
             api = Api(
                 aggregator=served.aggregator,
                 hub=served.hub,
+                alerts=served.hub,
                 persister=persister,
                 sources=served.source_statuses,
                 lifecycle=served.lifecycle,

@@ -1,5 +1,25 @@
 /** What the daemon answers over HTTP. Made by `npm run generate` from the daemon's own types; a check fails when it is stale. */
-import type { Instrument, MarketState, Quality } from "./protocol.gen.js";
+import type {
+  Above,
+  AlertAckData,
+  AlertAckedData,
+  AlertDeletedData,
+  BecomesStale,
+  Below,
+  CrossesDown,
+  CrossesUp,
+  Direction,
+  Instrument,
+  LeavesRange,
+  MarketCloses,
+  MarketOpens,
+  MarketState,
+  NewHigh,
+  NewLow,
+  Quality,
+  Repeat,
+  RuleState,
+} from "./protocol.gen.js";
 
 /**
  * Can aurexd store?
@@ -14,6 +34,373 @@ export type SourceState = "connected" | "connecting" | "failed" | "finished" | "
  */
 export type Standing = "counts" | "market_closed" | "no_price" | "outranked" | "returning" | "stale" | "worse_quality";
 
+/**
+ * A rule to be.
+ */
+export interface AlertCreateData {
+  /**
+   * `XAUUSD`.
+   */
+  symbol: string;
+  /**
+   * When it fires.
+   */
+  condition:
+    | Above
+    | Below
+    | CrossesUp
+    | CrossesDown
+    | Moves
+    | MovesPercent
+    | LeavesRange
+    | NewHigh
+    | NewLow
+    | BecomesStale
+    | MarketOpens
+    | MarketCloses;
+  /**
+   * How often it may fire; `once` unless said.
+   */
+  repeat?: Repeat;
+  /**
+   * The price must come back this far before the rule is armed again.
+   */
+  hysteresis?: number | null;
+  /**
+   * Seconds between two alerts of it, at least.
+   */
+  cooldown_s?: number;
+  /**
+   * Null: never.
+   */
+  expires?: string | null;
+  /**
+   * It does not fire before; null: not snoozed.
+   */
+  snoozed_until?: string | null;
+  /**
+   * The owner's own words; sent with the alert.
+   */
+  note?: string;
+}
+/**
+ * The price moves by so much within the window.
+ */
+export interface Moves {
+  kind: "moves";
+  /**
+   * In units of the price.
+   */
+  amount: number;
+  /**
+   * Seconds, up to 31 days.
+   */
+  window_s: number;
+  direction?: Direction;
+}
+/**
+ * The price moves by so many percent within the window.
+ */
+export interface MovesPercent {
+  kind: "moves_percent";
+  percent: number;
+  /**
+   * Seconds, up to 31 days.
+   */
+  window_s: number;
+  direction?: Direction;
+}
+/**
+ * What has fired, newest first.
+ */
+export interface AlertHistory {
+  /**
+   * The newest `limit` before `before`.
+   */
+  alerts: KeptAlert[];
+  /**
+   * Where the alerts before these are; null: there are none.
+   */
+  next: string | null;
+}
+/**
+ * One alert, as it was sent.
+ */
+export interface KeptAlert {
+  /**
+   * As in the message `alert`.
+   */
+  alert: AlertData;
+  /**
+   * When its owner had it; null: not yet.
+   */
+  acknowledged: string | null;
+}
+/**
+ * A rule fired.
+ */
+export interface AlertData {
+  /**
+   * To acknowledge it by, and to know it when it is sent again.
+   */
+  alert_id: string;
+  /**
+   * Names the rule.
+   */
+  rule_id: string;
+  /**
+   * `XAUUSD`.
+   */
+  symbol: string;
+  /**
+   * As it was when it fired.
+   */
+  condition:
+    | Above
+    | Below
+    | CrossesUp
+    | CrossesDown
+    | Moves
+    | MovesPercent
+    | LeavesRange
+    | NewHigh
+    | NewLow
+    | BecomesStale
+    | MarketOpens
+    | MarketCloses;
+  /**
+   * The price that fired it; null where none did.
+   */
+  close: number | null;
+  /**
+   * The accepted price before.
+   */
+  previous_close: number | null;
+  /**
+   * Of that price.
+   */
+  source: string | null;
+  /**
+   * What is quoted.
+   */
+  instrument: Instrument;
+  /**
+   * Of that price.
+   */
+  quality: Quality;
+  /**
+   * The source's time of that price.
+   */
+  timestamp: string;
+  /**
+   * When that price arrived.
+   */
+  fired: string;
+  /**
+   * It may have happened while aurexd was down, or could not store.
+   */
+  late: boolean;
+  /**
+   * Too many alerts: the rule is snoozed until then; null: it is not.
+   */
+  paused_until: string | null;
+  /**
+   * It was sent before and not acknowledged.
+   */
+  redelivered: boolean;
+  /**
+   * The rule's.
+   */
+  note: string;
+}
+/**
+ * The owner's rules.
+ */
+export interface AlertListedData {
+  /**
+   * Oldest first.
+   */
+  rules: AlertRule[];
+}
+/**
+ * A rule as it is kept.
+ */
+export interface AlertRule {
+  /**
+   * Names the rule.
+   */
+  rule_id: string;
+  /**
+   * The only one who sees it.
+   */
+  owner: string;
+  /**
+   * `disarmed`: the price must come back first; `resting`: for its `cooldown_s`, or until the next session; `done`: it fired as often as it may.
+   */
+  state: RuleState;
+  /**
+   * `XAUUSD`.
+   */
+  symbol: string;
+  /**
+   * When it fires.
+   */
+  condition:
+    | Above
+    | Below
+    | CrossesUp
+    | CrossesDown
+    | Moves
+    | MovesPercent
+    | LeavesRange
+    | NewHigh
+    | NewLow
+    | BecomesStale
+    | MarketOpens
+    | MarketCloses;
+  /**
+   * How often it may fire.
+   */
+  repeat: Repeat;
+  /**
+   * The price must come back this far before the rule is armed again.
+   */
+  hysteresis: number | null;
+  /**
+   * Seconds between two alerts of it, at least.
+   */
+  cooldown_s: number;
+  /**
+   * Null: never.
+   */
+  expires: string | null;
+  /**
+   * It does not fire before; null: not snoozed.
+   */
+  snoozed_until: string | null;
+  /**
+   * The owner's own words; sent with the alert.
+   */
+  note: string;
+  /**
+   * When it was made.
+   */
+  created: string;
+  /**
+   * How often it has fired.
+   */
+  fired_count: number;
+  /**
+   * `fired` of its newest alert; null: it has none.
+   */
+  last_fired: string | null;
+}
+/**
+ * The rule, durable now.
+ */
+export interface AlertRuleData {
+  /**
+   * As it is now.
+   */
+  rule: AlertRule;
+}
+/**
+ * What to change; a field that is not there stays as it is.
+ */
+export interface AlertUpdateData {
+  /**
+   * Names the rule.
+   */
+  rule_id: string;
+  condition?:
+    | Above
+    | Below
+    | CrossesUp
+    | CrossesDown
+    | Moves
+    | MovesPercent
+    | LeavesRange
+    | NewHigh
+    | NewLow
+    | BecomesStale
+    | MarketOpens
+    | MarketCloses;
+  repeat?: Repeat;
+  hysteresis?: number | null;
+  cooldown_s?: number;
+  expires?: string | null;
+  snoozed_until?: string | null;
+  /**
+   * The owner's own words; sent with the alert.
+   */
+  note?: string;
+}
+/**
+ * Why an alert fired.
+ */
+export interface AlertWhy {
+  /**
+   * As in the message `alert`.
+   */
+  alert: AlertData;
+  /**
+   * When its owner had it; null: not yet.
+   */
+  acknowledged: string | null;
+  /**
+   * As it was when it fired.
+   */
+  rule: AlertRule;
+  /**
+   * The rule, for people.
+   */
+  fires_when: string;
+  /**
+   * Why it fired, for people.
+   */
+  reason: string;
+  /**
+   * The price before; null: there was none.
+   */
+  previous: AlertPrice | null;
+  /**
+   * The price that fired it; null: no price did.
+   */
+  price: AlertPrice | null;
+}
+/**
+ * A price that an alert was judged by.
+ */
+export interface AlertPrice {
+  /**
+   * The price.
+   */
+  close: number;
+  /**
+   * Who said so.
+   */
+  source: string;
+  /**
+   * How far it could be trusted.
+   */
+  quality: Quality;
+  /**
+   * The source's time.
+   */
+  timestamp: string;
+  /**
+   * When it arrived here.
+   */
+  received: string;
+  /**
+   * The one before it was another source's, or other sources'.
+   */
+  rebased: boolean;
+  /**
+   * Of the table `prices`.
+   */
+  row: number;
+}
 /**
  * The candles of one symbol, oldest first.
  */

@@ -36,7 +36,7 @@ export type Repeat = "every_time" | "once" | "once_per_session";
 /**
  * What a rule is doing.
  */
-export type RuleState = "armed" | "done" | "expired" | "snoozed";
+export type RuleState = "armed" | "disarmed" | "done" | "expired" | "resting" | "snoozed";
 /**
  * Whether clients must show who they are.
  */
@@ -638,7 +638,7 @@ export interface AlertRule {
    */
   owner: string;
   /**
-   * `done`: it fired as often as it may.
+   * `disarmed`: the price must come back first; `resting`: for its `cooldown_s`, or until the next session; `done`: it fired as often as it may.
    */
   state: RuleState;
   /**
@@ -689,6 +689,14 @@ export interface AlertRule {
    * When it was made.
    */
   created: string;
+  /**
+   * How often it has fired.
+   */
+  fired_count: number;
+  /**
+   * `fired` of its newest alert; null: it has none.
+   */
+  last_fired: string | null;
 }
 /**
  * Answers `alert.list`.
@@ -1238,13 +1246,17 @@ export interface AlertData {
    */
   timestamp: string;
   /**
-   * When aurexd saw it.
+   * When that price arrived.
    */
   fired: string;
   /**
-   * It happened while aurexd was down.
+   * It may have happened while aurexd was down, or could not store.
    */
   late: boolean;
+  /**
+   * Too many alerts: the rule is snoozed until then; null: it is not.
+   */
+  paused_until: string | null;
   /**
    * It was sent before and not acknowledged.
    */
