@@ -1,4 +1,4 @@
-"""What the port answers over HTTP: the routes of `/api/v1`, health, and the page. It decides nothing."""
+"""What the port answers over HTTP: the routes of `/api/v1`, health, and the dashboard. It decides nothing."""
 
 from __future__ import annotations
 
@@ -44,6 +44,7 @@ from aurexd.protocol.schema import asyncapi_document
 from aurexd.server import request as head
 from aurexd.server.alerts import AlertRoutes
 from aurexd.server.credentials import FOR_OPERATORS, Credentials, Unauthorized, needs_token, scope_of
+from aurexd.server.dashboard import Dashboard
 from aurexd.server.history import TICK, Answer, Asked, candle_answer, read_asked, tick_answer
 from aurexd.server.interface import (
     Error,
@@ -80,22 +81,6 @@ LONG_ANSWER_ROWS = 1000
 
 HEALTH = frozenset({"/healthz", "/readyz", "/metrics"})
 """What is answered to the last."""
-
-PAGE_HEADERS = {
-    "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
-        "base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
-    ),
-    "Cache-Control": "no-cache",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-}
-
-PAGE_FILES = {
-    "index.html": "text/html",
-    "page.css": "text/css",
-    "page.js": "text/javascript",
-}
 
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 
@@ -142,12 +127,11 @@ class Api:
         self._credentials = credentials
         self._clock = clock
         self._metrics = metrics
-        page = importlib.resources.files("aurexd") / "page"
-        self._page = {name: (page / name).read_bytes() for name in PAGE_FILES}
+        dashboard = Dashboard(importlib.resources.files("aurexd") / "dashboard")
         self.routes = Starlette(
             routes=[
-                Route("/", self.index),
-                Route("/page/{name}", self.page_file),
+                Route("/", dashboard.index),
+                Route("/page/{name}", dashboard.file),
                 Route("/healthz", self.healthz),
                 Route("/readyz", self.readyz),
                 Route("/metrics", self.metrics),
@@ -309,17 +293,6 @@ class Api:
         return Response(text, headers={"Content-Type": kind, "Cache-Control": "no-store"})
 
     # --- documents ---
-
-    async def index(self, _request: Request) -> Response:
-        """The page that shows the live price."""
-        return Response(self._page["index.html"], media_type="text/html", headers=PAGE_HEADERS)
-
-    async def page_file(self, request: Request) -> Response:
-        """What the page loads."""
-        name = request.path_params["name"]
-        if name not in self._page:
-            raise HTTPException(404, f"the page has no file {quoted(name)}")
-        return Response(self._page[name], media_type=PAGE_FILES[name], headers=PAGE_HEADERS)
 
     async def stream(self, _request: Request) -> Response:
         """Not a WebSocket request, or not a good one."""

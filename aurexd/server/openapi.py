@@ -68,6 +68,7 @@ class Operation(NamedTuple):
 
 
 _STOPPING = Body("The daemon stops; come again after `Retry-After`.", (Error,), ("Retry-After",))
+_UNCHANGED = Body("Unchanged since the ETag in `If-None-Match`.", (), ("ETag",))
 _BUSY = Body("The daemon stops, or cannot answer now; the message says why.", (Error,), ("Retry-After",))
 _UNKNOWN = Body("No such symbol; the message names those there are.", (Error,))
 _BAD_QUERY = Body("A parameter is not what it has to be; the message names it.", (Error,))
@@ -101,7 +102,7 @@ _UNAUTHORIZED = {
 
 _HEADERS = {
     "ETag": {
-        "description": "Names this state of the history, for `If-None-Match`.",
+        "description": "Names this state of what was asked for, for `If-None-Match`.",
         "schema": {"type": "string"},
     },
     "Link": {
@@ -137,12 +138,19 @@ def _other(
 
 OPERATIONS = {
     "/": Operation(
-        "page", "The page that shows the live price.", {200: Body("The page.", "text/html"), 503: _STOPPING}
+        "page",
+        "The dashboard.",
+        {200: Body("The page.", "text/html", ("ETag",)), 304: _UNCHANGED, 503: _STOPPING},
     ),
     "/page/{name}": Operation(
         "page_file",
         "What the page loads.",
-        {200: Body("The file.", "*/*"), 404: Body("No such file.", (Error,)), 503: _STOPPING},
+        {
+            200: Body("The file; it may be kept for ever.", "*/*", ("ETag",)),
+            304: _UNCHANGED,
+            404: Body("No such file.", (Error,)),
+            503: _STOPPING,
+        },
         others=(_other("path", "name", "Of the file.", required=True),),
     ),
     "/healthz": Operation(
@@ -181,7 +189,7 @@ OPERATIONS = {
         "`Accept` names text/csv. `next`, and the header Link, lead to the candles before these.",
         {
             200: Body("The prices or candles.", (History, CandleHistory), ("ETag", "Link"), csv=True),
-            304: Body("Unchanged since the ETag in `If-None-Match`.", (), ("ETag",)),
+            304: _UNCHANGED,
             400: _BAD_QUERY,
             404: _UNKNOWN,
             503: _BUSY,

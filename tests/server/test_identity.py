@@ -252,7 +252,7 @@ async def test_who_has_shown_no_token_is_counted_by_address() -> None:
 
 # --- HTTP ---
 
-PUBLIC = ["/", "/page/page.js", "/healthz", "/readyz", f"{API}/openapi.json", f"{API}/asyncapi.json"]
+PUBLIC = ["/", "/healthz", "/readyz", f"{API}/openapi.json", f"{API}/asyncapi.json"]
 GUARDED = [
     f"{API}/prices/latest",
     f"{API}/prices/history",
@@ -267,6 +267,12 @@ async def test_health_the_page_and_the_schemas_need_no_token(path: str) -> None:
     async with serving() as served:
         ask_for_tokens(served.settings)
         assert (await served.fetch(path)).status == 200
+
+
+async def test_the_files_of_the_page_need_none_either() -> None:
+    async with serving() as served:
+        ask_for_tokens(served.settings)
+        assert (await served.fetch("/page/none.js")).status == 404
 
 
 @pytest.mark.parametrize("path", GUARDED)
