@@ -1,5 +1,5 @@
-# Everything a person does here, in one word each. `make run` needs nothing but Python 3.11 and make; `make test` needs
-# Node 20 with npm, too.
+# Everything a person does here, in one word each. It needs Python 3.11 and make, and Node 20 with npm: `make test-fast`
+# does without, and `make run` then serves no dashboard.
 
 PYTHON ?= python3.11
 VENV := .venv
@@ -7,6 +7,7 @@ BIN := $(VENV)/bin
 SETUP := $(VENV)/.installed
 CONTRACT := tests/contract/node_modules/.installed
 WEB := web/node_modules/.installed
+DASHBOARD := aurexd/dashboard/index.html
 
 # Debian packages with the servers (and the browser) that the slow tests run against, on ports and with files of their own.
 SERVERS := haproxy nginx libnginx-mod-stream prometheus systemd socat man-db chromium
@@ -19,7 +20,8 @@ SYSTEM_PYTHON ?= /usr/bin/python3
 LIBRARY = $(PREFIX)/lib/aurexd
 UNITS = aurexd.service aurexd.socket aurexd-control.socket
 
-.PHONY: help run test test-fast check web web-check format servers bench autobahn systemd man install uninstall clean
+.PHONY: help run test test-fast check web web-check dashboard dashboard-test format servers bench autobahn systemd man install \
+	uninstall clean
 .DEFAULT_GOAL := help
 
 help:  ## what there is
@@ -35,16 +37,29 @@ $(CONTRACT): tests/contract/package.json tests/contract/package-lock.json
 	npm ci --prefix tests/contract --ignore-scripts --no-audit --no-fund
 	touch $@
 
-$(WEB): web/package.json web/package-lock.json web/client/package.json
-	@command -v npm >/dev/null || { echo "make web needs Node 20 or newer with npm (make test-fast does not)" >&2; exit 1; }
+$(WEB): web/package.json web/package-lock.json $(wildcard web/*/package.json)
+	@command -v npm >/dev/null || { echo "this needs Node 20 or newer with npm (make test-fast does not)" >&2; exit 1; }
 	npm ci --prefix web --ignore-scripts --no-audit --no-fund
 	touch $@
 
-run: $(SETUP)  ## set up everything and start the daemon: http://localhost:8000
+$(DASHBOARD): $(WEB) $(shell find web/client/src web/dashboard/src web/dashboard/scripts -type f 2>/dev/null) \
+		web/dashboard/index.html web/dashboard/vite.config.ts
+	npm run --prefix web --workspace dashboard --silent build
+
+dashboard:  ## build the dashboard into aurexd/dashboard; without Node the daemon serves a page that says so
+	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory $(DASHBOARD); \
+	else echo "there is no npm: aurexd will run without its dashboard (Node 20 or newer builds it)" >&2; fi
+
+run: $(SETUP) dashboard  ## set up everything and start the daemon: http://localhost:8000
 	$(BIN)/aurexd run --config conf/aurexd.dev.toml
 
-test: $(SETUP) $(CONTRACT) check servers web-check  ## everything: lint, types, all tests
+test: $(SETUP) $(CONTRACT) check servers web-check dashboard-test  ## everything: lint, types, all tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report term:skip-covered $(PYTEST)
+
+dashboard-test: $(SETUP) $(DASHBOARD) servers  ## the dashboard's tests: its rules, and the whole of it in a real Chromium
+	npm run --prefix web --workspace dashboard --silent check
+	npm run --prefix web --workspace dashboard --silent test
+	npm run --prefix web --workspace dashboard --silent e2e
 
 test-fast: $(SETUP)  ## the tests that need no process of their own
 	$(BIN)/python -m pytest -m 'not slow' $(PYTEST)
@@ -102,7 +117,7 @@ define completions
 	done
 endef
 
-install:  ## install for systemd, as root: a venv under PREFIX (/usr/local), units, user; honours DESTDIR
+install: dashboard  ## install for systemd, as root: a venv under PREFIX (/usr/local), units, user; honours DESTDIR
 	$(SYSTEM_PYTHON) -m venv --clear $(DESTDIR)$(LIBRARY)
 	$(DESTDIR)$(LIBRARY)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile \
 		--constraint constraints.txt .
@@ -154,4 +169,4 @@ install:  ## remove what install made; configuration, database and user stay
 	if [ -z "$(DESTDIR)" ] && [ -d /run/systemd/system ]; then systemctl daemon-reload; fi
 
 clean:  ## remove what the other targets made
-	rm -rf $(VENV) tests/contract/node_modules web/node_modules web/*/dist build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*
+	rm -rf $(VENV) tests/contract/node_modules web/node_modules web/*/dist aurexd/dashboard build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*

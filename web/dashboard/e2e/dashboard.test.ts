@@ -1,0 +1,288 @@
+/** The dashboard in a real Chromium, before a real daemon whose providers do what the test wants. */
+
+import { readFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import type { Browser, BrowserContext, Locator, Page } from "playwright-core";
+import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
+import { openBrowser, World } from "./world";
+
+const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+/** Longer than anything here takes; a shared machine may be slow. */
+const SOON = 15_000;
+
+let browser: Browser;
+let world: World;
+let context: BrowserContext;
+
+beforeAll(async () => {
+  [browser, world] = await Promise.all([openBrowser(), World.open()]);
+});
+
+afterAll(async () => {
+  await browser.close();
+  await world.close();
+});
+
+afterEach(async () => {
+  await context.close();
+});
+
+/** A new visitor. What the page's policy forbids, and what breaks, fails the test that saw it. */
+async function visit(options: Parameters<Browser["newContext"]>[0] = {}): Promise<Page> {
+  context = await browser.newContext({ viewport: { width: 1440, height: 900 }, ...options });
+  const page = await context.newPage();
+  page.setDefaultTimeout(SOON);
+  page.on("pageerror", (error) => broken.push(String(error)));
+  page.on("console", (message) => {
+    if (/content security policy/i.test(message.text())) broken.push(message.text());
+  });
+  await page.goto(world.url);
+  return page;
+}
+
+const broken: string[] = [];
+
+afterEach(() => {
+  expect(broken.splice(0)).toEqual([]);
+});
+
+const price = (page: Page) => page.getByTestId("price-XAUUSD");
+const strip = (page: Page) => price(page).getByTestId("strip");
+
+async function until(place: Locator, text: string | RegExp): Promise<void> {
+  await place.filter({ hasText: text }).waitFor({ timeout: SOON });
+}
+
+describe("prices", () => {
+  test("the first price stands there with all that it is worth, and moves", async () => {
+    await world.do("price", { mid: 4389.38 });
+    const page = await visit();
+    await until(price(page), "4,389.38");
+    await until(price(page), "0.22");
+    await until(price(page), "alltick");
+    await until(price(page), "Spot");
+    await until(price(page), "Live");
+    expect(await strip(page).count()).toBe(0);
+    await world.do("price", { mid: 4391.5 });
+    await until(price(page), "4,391.50");
+    await expect.poll(() => price(page).locator(".price-figure").getAttribute("data-move")).toBe("up");
+    await expect.poll(() => page.title()).toContain("4,391.50 XAUUSD");
+    expect(await page.getByTestId("connection").textContent()).toMatch(/Connected.*ms/);
+  });
+
+  test("when a source goes mute the next one takes over, and the page says so", async () => {
+    const page = await visit();
+    await until(price(page), "alltick");
+    await world.do("silence", { source: "alltick" });
+    await until(price(page).getByTestId("source"), "backup");
+    await page
+      .getByTestId("failovers")
+      .filter({ hasText: /backup/ })
+      .waitFor();
+    await world.do("speak", { source: "alltick" });
+  });
+
+  test("a price that nobody confirms any more cannot be taken for a live one", async () => {
+    const page = await visit();
+    await until(price(page), "Live");
+    await world.do("silence", { source: "alltick" });
+    await world.do("silence", { source: "backup" });
+    await until(strip(page), "Stale");
+    await until(strip(page), "no source has a fresh one");
+    await expect.poll(() => page.title()).toContain("stale");
+    await world.do("speak", { source: "alltick" });
+    await world.do("speak", { source: "backup" });
+    await strip(page).waitFor({ state: "detached" });
+    await until(price(page), "Live");
+  });
+
+  test("a price per gram of 22 karat is a fraction of that per ounce", async () => {
+    await world.do("price", { mid: 4389.38 });
+    const page = await visit();
+    await until(price(page), "4,389.38");
+    await page.getByLabel("Price per").selectOption("g");
+    await page.getByLabel("Purity").selectOption("22");
+    await until(price(page), /129\.36/);
+    await until(price(page), "USD / g, 22 karat");
+  });
+
+  test("candles come with the prices", async () => {
+    await world.do("price", { mid: 4389.38 });
+    const page = await visit();
+    await page.getByRole("button", { name: "1s", exact: true }).click();
+    await until(page.getByTestId("legend"), "4,389.38");
+    await world.do("price", { mid: 4395.25 });
+    await until(page.getByTestId("legend"), "4,395.25");
+  });
+});
+
+describe("the connection", () => {
+  test("a restart of the server is seen, and over by itself", async () => {
+    await world.do("price", { mid: 4400 });
+    const page = await visit();
+    await until(price(page), "4,400.00");
+    await world.do("stop");
+    await until(page.getByTestId("banner"), "Not connected");
+    await until(strip(page), "Not connected");
+    await world.do("price", { mid: 4401.25 });
+    await world.do("start");
+    await until(price(page), "4,401.25");
+    await page.getByTestId("banner").waitFor({ state: "detached" });
+  });
+
+  test("a network that swallows everything is noticed, and its return too", async () => {
+    await world.do("price", { mid: 4410 });
+    const page = await visit();
+    await until(price(page), "4,410.00");
+    await world.do("cut");
+    await until(page.getByTestId("banner"), "Not connected");
+    await world.do("price", { mid: 4411.5 });
+    await world.do("mend");
+    await page.evaluate(() => dispatchEvent(new Event("online")));
+    await until(price(page), "4,411.50");
+  });
+
+  test("a page that slept is current within a second of waking up", async () => {
+    await world.do("price", { mid: 4420 });
+    const page = await visit();
+    await until(price(page), "4,420.00");
+    const client = await context.newCDPSession(page);
+    await client.send("Page.setWebLifecycleState", { state: "frozen" });
+    await world.do("cut");
+    await new Promise((resolve) => setTimeout(resolve, 4000));
+    await world.do("price", { mid: 4421.75 });
+    await world.do("mend");
+    await client.send("Page.setWebLifecycleState", { state: "active" });
+    const woke = performance.now();
+    await until(price(page), "4,421.75");
+    expect(performance.now() - woke).toBeLessThan(1500); // with what this test itself needs to look
+  });
+
+  test("who may have no WebSocket reads the event stream, and comes back when it opens", async () => {
+    await world.do("price", { mid: 4430 });
+    await world.do("rollout", { enabled: false });
+    const page = await visit();
+    await until(page.getByTestId("connection"), "Event stream");
+    await until(price(page), "4,430.00");
+    await world.do("price", { mid: 4431.5 });
+    await until(price(page), "4,431.50");
+    await world.do("rollout", { enabled: true });
+    await page.reload();
+    await until(page.getByTestId("connection"), "Connected");
+    await until(price(page), "4,431.50");
+  });
+});
+
+describe("the layout", () => {
+  test("what the user arranged is there after a reload, and can be reset", async () => {
+    const page = await visit();
+    const order = () => page.locator(".panel").evaluateAll((all) => all.map((one) => one.getAttribute("aria-label")));
+    await page.getByRole("button", { name: "Remove System" }).click();
+    await page.getByRole("button", { name: "Panels" }).click();
+    await page.getByRole("button", { name: "Price", exact: true }).click();
+    await page.getByRole("button", { name: /^Move or resize Sources/ }).focus();
+    const place = () => page.locator('.cell:has([data-kind="sources"])').boundingBox();
+    const before = await place();
+    await page.keyboard.press("Shift+ArrowRight");
+    await expect.poll(async () => (await place())?.width).toBeGreaterThan(before?.width ?? 0);
+    await page.getByRole("button", { name: /Colours/ }).click();
+    const arranged = await order();
+    expect(arranged).not.toContain("System");
+    await page.reload();
+    await expect.poll(order).toEqual(arranged);
+    await expect.poll(async () => (await place())?.width).toBeGreaterThan(before?.width ?? 0);
+    expect(await page.locator(".aurex").getAttribute("data-theme")).toBe("dark");
+    await page.getByRole("button", { name: "Panels" }).click();
+    await page.getByRole("button", { name: "Reset" }).click();
+    await page.getByRole("region", { name: "System" }).waitFor();
+  });
+
+  test("a panel is dragged by its grip", async () => {
+    const page = await visit();
+    const grip = page.getByRole("button", { name: /^Move or resize Price/ });
+    await grip.hover();
+    await page.mouse.down();
+    await page.mouse.move(1200, 120, { steps: 8 });
+    await page.mouse.up();
+    const left = () => page.locator('.cell:has([data-kind="price"])').boundingBox();
+    await expect.poll(async () => (await left())?.x).toBeGreaterThan(400);
+  });
+
+  test("on a phone the panels stand one below the other, and nothing sticks out", async () => {
+    const page = await visit({ viewport: { width: 360, height: 740 }, isMobile: true, hasTouch: true });
+    await until(price(page), "Live");
+    expect(await page.evaluate(() => document.documentElement.scrollWidth)).toBeLessThanOrEqual(360);
+  });
+});
+
+describe("for everybody", () => {
+  test.each(["dark", "light"] as const)("axe finds nothing in the %s page", async (colorScheme) => {
+    const page = await visit({ colorScheme, bypassCSP: true });
+    await until(price(page), "Live");
+    await page.getByTestId("legend").filter({ hasText: "O" }).waitFor();
+    await page.evaluate(AXE);
+    const found = await page.evaluate(async () => {
+      const { violations } = await (
+        window as unknown as {
+          axe: { run(): Promise<{ violations: { id: string; impact: string; nodes: { html: string }[] }[] }> };
+        }
+      ).axe.run();
+      return violations.map(
+        ({ id, impact, nodes }) => `${impact} ${id}: ${nodes.map(({ html }) => html.slice(0, 120)).join(" | ")}`,
+      );
+    });
+    expect(found).toEqual([]);
+  });
+
+  test("everything can be reached by the keyboard", async () => {
+    const page = await visit();
+    await until(price(page), "Live");
+    const reached = new Set<string>();
+    for (let step = 0; step < 60; step += 1) {
+      await page.keyboard.press("Tab");
+      reached.add(
+        await page.evaluate(
+          () => document.activeElement?.getAttribute("aria-label") ?? document.activeElement?.textContent ?? "",
+        ),
+      );
+    }
+    for (const wanted of ["Price per", /Panels/, /Colours/, /Move or resize Chart/, "5m", /Remove System/]) {
+      expect([...reached].some((name) => (typeof wanted === "string" ? name === wanted : wanted.test(name)))).toBe(
+        true,
+      );
+    }
+  });
+});
+
+// What changes the daemon for good comes last.
+describe("the daemon's ways", () => {
+  test("a market that closes is no failure", async () => {
+    // Friday 2026-11-27, shortly before 17:00 in New York; the providers let aurexd in again after some seconds only.
+    await world.do("clock", { time: Date.UTC(2026, 10, 27, 21, 59, 50) / 1000 });
+    await world.do("calendar", { name: "metals" });
+    await world.do("price", { mid: 4440 });
+    const page = await visit();
+    await until(price(page), "4,440.00");
+    await until(strip(page), "Market closed");
+    await until(price(page), "Closed");
+    await world.do("clock", { time: Date.now() / 1000 });
+    await world.do("calendar", { name: "always" });
+  });
+
+  test("a token is asked for, and asked for again when it has expired", async () => {
+    await world.do("ask_for_tokens");
+    const page = await visit();
+    await until(page.getByTestId("token"), "asks who you are");
+    await page.getByLabel(/^Token/).fill("nonsense");
+    await page.getByRole("button", { name: "Connect" }).click();
+    await until(page.getByTestId("token"), "That is no token");
+    await page.getByLabel(/^Token/).fill((await world.do("token", { for_s: 4 })) as string);
+    await page.getByRole("button", { name: "Connect" }).click();
+    await until(price(page), "Live");
+    expect(await page.getByTestId("token").count()).toBe(0);
+    await until(page.getByTestId("token"), "expired");
+    await page.getByLabel(/^Token/).fill((await world.do("token", { for_s: 600 })) as string);
+    await page.getByRole("button", { name: "Connect" }).click();
+    await until(price(page), "Live");
+  });
+});
