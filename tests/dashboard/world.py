@@ -97,6 +97,13 @@ file = "{folder}/key"
 """
 
 
+INSERT_CANDLE = """
+INSERT OR REPLACE INTO candles
+    (symbol, interval, start, "end", open, high, low, close, open_time, close_time, ticks, revision)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+
+
 class ShiftedClock:
     """The machine's clock, and so much more."""
 
@@ -277,7 +284,7 @@ class World:
         assert self._daemon is not None
         await self._daemon.reload(self._config())
 
-    async def rollout(self, enabled: bool) -> None:  # noqa: FBT001 - it comes as JSON
+    async def rollout(self, enabled: bool) -> None:
         """Whether WebSockets are open to the browser; who is in is sent away when they no longer are."""
         await self._reload(enabled="true" if enabled else "false")
 
@@ -328,7 +335,7 @@ class World:
             rows += self._candles(interval, seconds, now)
         rows += self._days(now)
         with closing(sqlite3.connect(self._folder / "aurexd.db")) as database, database:
-            database.executemany(f"INSERT OR REPLACE INTO candles VALUES ({','.join('?' * 12)})", rows)
+            database.executemany(INSERT_CANDLE, rows)
             # The last price of the session before: what a change is against.
             begin, _ = utc_day(self._clock.now())
             for symbol, source, instrument, off in [
