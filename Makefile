@@ -117,6 +117,19 @@ define completions
 	done
 endef
 
+man: $(SETUP)  ## write the manual pages and the shells' completions into build/
+	$(BIN)/python -m aurexd.manpages build/man
+	$(call completions,$(BIN),build)
+
+# $(1): where the commands are; $(2): below which directory the completions go.
+define completions
+	install -d $(2)/bash-completion/completions $(2)/zsh/site-functions
+	for name in aurexd:aurexd.cli.parser aurexctl:aurexd.aurexctl.parser; do \
+		$(1)/python -m shtab --shell bash --prog $${name%%:*} --prefix $${name%%:*} $${name#*:} > $(2)/bash-completion/completions/$${name%%:*} && \
+		$(1)/python -m shtab --shell zsh --prog $${name%%:*} --prefix $${name%%:*} $${name#*:} > $(2)/zsh/site-functions/_$${name%%:*} || exit 1; \
+	done
+endef
+
 install: dashboard  ## install for systemd, as root: a venv under PREFIX (/usr/local), units, user; honours DESTDIR
 	$(SYSTEM_PYTHON) -m venv --clear $(DESTDIR)$(LIBRARY)
 	$(DESTDIR)$(LIBRARY)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile \
@@ -144,20 +157,7 @@ install: dashboard  ## install for systemd, as root: a venv under PREFIX (/usr/l
 		systemd-tmpfiles --create $(PREFIX)/lib/tmpfiles.d/aurexd.conf && systemctl daemon-reload; \
 	fi
 
-unman: $(SETUP)  ## write the manual pages and the shells' completions into build/
-	$(BIN)/python -m aurexd.manpages build/man
-	$(call completions,$(BIN),build)
-
-# $(1): where the commands are; $(2): below which directory the completions go.
-define completions
-	install -d $(2)/bash-completion/completions $(2)/zsh/site-functions
-	for name in aurexd:aurexd.cli.parser aurexctl:aurexd.aurexctl.parser; do \
-		$(1)/python -m shtab --shell bash --prog $${name%%:*} --prefix $${name%%:*} $${name#*:} > $(2)/bash-completion/completions/$${name%%:*} && \
-		$(1)/python -m shtab --shell zsh --prog $${name%%:*} --prefix $${name%%:*} $${name#*:} > $(2)/zsh/site-functions/_$${name%%:*} || exit 1; \
-	done
-endef
-
-install:  ## remove what install made; configuration, database and user stay
+uninstall:  ## remove what install made; configuration, database and user stay
 	if [ -z "$(DESTDIR)" ] && [ -d /run/systemd/system ]; then systemctl disable --now $(UNITS) || true; fi
 	rm -f $(DESTDIR)$(PREFIX)/bin/aurexd $(DESTDIR)$(PREFIX)/bin/aurexctl \
 		$(DESTDIR)$(PREFIX)/lib/sysusers.d/aurexd.conf $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/aurexd.conf \

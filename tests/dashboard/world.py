@@ -223,7 +223,7 @@ class World:
     async def _tick(self) -> None:
         while True:
             if self._every_s:
-                self._mid = max(1000.0, self._mid + self._rng.gauss(0, 0.12))
+                self._mid = max(1000.0, self._mid + self._rng.gauss(0, 0.05))
             await self._say()
             await trio.sleep(self._every_s or 0.25)
 

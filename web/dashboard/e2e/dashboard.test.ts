@@ -254,6 +254,92 @@ describe("for everybody", () => {
   });
 });
 
+describe("alerts", () => {
+  const rules = (page: Page) => page.getByTestId("rules");
+  const toasts = (page: Page) => page.getByTestId("toasts");
+
+  async function make(page: Page, level: string): Promise<void> {
+    await page.getByRole("button", { name: "New alert" }).click();
+    await page.getByRole("dialog").getByLabel("Level").fill(level);
+    await page.getByRole("button", { name: "Make alert" }).click();
+    await page.getByRole("dialog").waitFor({ state: "detached" });
+  }
+
+  async function forget(page: Page): Promise<void> {
+    await page.getByRole("button", { name: /^Delete/ }).click();
+    await until(page.getByRole("tabpanel"), "No alerts yet");
+  }
+
+  test("live from the form to the history, with the reason why", async () => {
+    await world.do("price", { mid: 4435 });
+    const page = await visit();
+    await until(price(page), "4,435.00");
+    await page.getByRole("button", { name: "New alert" }).click();
+    await page.getByRole("dialog").getByLabel("Level").fill("high");
+    await page.getByRole("button", { name: "Make alert" }).click();
+    await until(page.getByRole("dialog"), "not a number");
+    await page.keyboard.press("Escape");
+    await make(page, "4436");
+    await until(rules(page), /crosses 4,436.00 upwards.*Armed/);
+
+    await page.getByRole("button", { name: /^Snooze/ }).click();
+    await until(rules(page), "Snoozed");
+    await page.getByRole("button", { name: /^Wake/ }).click();
+    await until(rules(page), "Armed");
+    await page.getByRole("button", { name: /^Edit/ }).click();
+    await page.getByLabel("Level").fill("4436.50");
+    await page.getByLabel("Note").fill("sell half");
+    await page.getByRole("button", { name: "Save" }).click();
+    await until(rules(page), "crosses 4,436.50 upwards");
+
+    await world.do("price", { mid: 4437 });
+    await until(toasts(page), /crosses 4,436.50 upwards.*4,437.00 from alltick.*sell half/);
+    await until(rules(page), "Done");
+    await page.getByRole("tab", { name: "History" }).click();
+    await until(page.getByTestId("fired"), "4,437.00");
+    await page.getByRole("button", { name: /^Why/ }).first().click();
+    await until(page.getByTestId("fired").getByRole("status").first(), /\w/);
+    await page.getByRole("tab", { name: /Rules/ }).click();
+    await forget(page);
+  });
+
+  test("are lines in the chart, and are moved by dragging them", async () => {
+    await world.do("price", { mid: 4437 });
+    const page = await visit();
+    await until(price(page), "4,437.00");
+    await page.getByTestId("legend").filter({ hasText: "O" }).waitFor();
+    const plot = page.locator(".plot-canvas");
+    await plot.hover({ position: { x: 300, y: 60 } });
+    await page.getByRole("button", { name: /^New alert at/ }).click();
+    await page.getByRole("button", { name: "Make alert" }).click();
+    await page.getByRole("dialog").waitFor({ state: "detached" });
+    const words = () => rules(page).textContent();
+    const before = await words();
+    await plot.hover({ position: { x: 300, y: 60 } });
+    await expect.poll(() => plot.getAttribute("data-over")).toBe("line");
+    await page.mouse.down();
+    const box = await plot.boundingBox();
+    await page.mouse.move((box?.x ?? 0) + 300, (box?.y ?? 0) + 110, { steps: 5 });
+    await page.mouse.up();
+    await expect.poll(words).not.toBe(before);
+    await forget(page);
+  });
+
+  test("that fire while nobody looks are shown to who comes back", async () => {
+    await world.do("price", { mid: 4437 });
+    const page = await visit();
+    await until(price(page), "4,437.00");
+    await make(page, "4438");
+    await until(rules(page), "Armed");
+    await page.goto("about:blank");
+    await world.do("price", { mid: 4439 });
+    await new Promise((resolve) => setTimeout(resolve, 1000)); // until it is on the disk
+    await page.goto(world.url);
+    await until(toasts(page), /crosses 4,438.00 upwards.*while this page was away/);
+    await forget(page);
+  });
+});
+
 // What changes the daemon for good comes last.
 describe("the daemon's ways", () => {
   test("a market that closes is no failure", async () => {

@@ -45,13 +45,20 @@ test("the page stays quick and small", { timeout: (MINUTES + 3) * 60_000 }, asyn
   for (let minute = 1; minute <= MINUTES; minute += 1) {
     await page.waitForTimeout(60_000);
     const { JSHeapUsedSize = 0, Nodes = 0, JSEventListeners = 0 } = await metrics();
-    console.log(`${minute} min: heap ${(JSHeapUsedSize / MIB).toFixed(1)} MiB, ${Nodes} nodes, ${JSEventListeners} listeners`);
+    console.log(
+      `${minute} min: heap ${(JSHeapUsedSize / MIB).toFixed(1)} MiB, ${Nodes} nodes, ${JSEventListeners} listeners`,
+    );
   }
   const seconds = (performance.now() - begun) / 1000;
   const after = await metrics();
-  const seen = await page.evaluate(() => (window as unknown as { seen: { long: number[]; frames: number; late: number } }).seen);
-  const spent = (name: string): string => `${((((after[name] ?? 0) - (before[name] ?? 0)) / seconds) * 100).toFixed(1)} %`;
-  const stats = (await (await fetch(new URL("api/v1/ws/stats", world.url))).json()) as { channels: Record<string, number> };
+  const seen = await page.evaluate(
+    () => (window as unknown as { seen: { long: number[]; frames: number; late: number } }).seen,
+  );
+  const spent = (name: string): string =>
+    `${((((after[name] ?? 0) - (before[name] ?? 0)) / seconds) * 100).toFixed(1)} %`;
+  const stats = (await (await fetch(new URL("api/v1/ws/stats", world.url))).json()) as {
+    channels: Record<string, number>;
+  };
   console.log(
     [
       `${seconds.toFixed(0)} s, prices of XAUUSD in all: ${stats.channels["price:XAUUSD"] ?? 0}`,

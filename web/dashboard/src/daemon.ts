@@ -23,7 +23,7 @@ import {
   useStats as useClientStats,
   useSymbols as useClientSymbols,
 } from "@aurexd/client/react";
-import { useEffect, useMemo, useRef, useState, useSyncExternalStore } from "react";
+import { useEffect, useMemo, useState, useSyncExternalStore } from "react";
 import { useApp } from "./app-context";
 import type { Bar } from "./chart/bars";
 import { codeOf, failureWords } from "./words";
@@ -274,43 +274,15 @@ function every(ms: number, ask: () => Promise<boolean>): () => void {
   };
 }
 
-/** What a newer daemon adds to its counts. */
-export interface MoreStats {
-  readonly uptime_s?: number;
-  readonly slow_connections?: number;
-  readonly rates?: { readonly messages_per_s: number; readonly bytes_per_s: number; readonly updates_per_s: number };
-  readonly latencies?: Readonly<Record<string, { readonly p50_ms: number | null; readonly p99_ms: number | null }>>;
-}
-
-export function useStats(): Asked<Stats & MoreStats> {
+export function useStats(): Asked<Stats> {
   return asked(useClientStats(STATS_MS));
-}
-
-/** By the second: as the daemon says, else from one look to the next; null before there were two. */
-export function useRates(stats: (Stats & MoreStats) | null): { sent: number; published: number } | null {
-  const before = useRef<{ stats: Stats; at: number } | null>(null);
-  const [rates, setRates] = useState<{ sent: number; published: number } | null>(null);
-  useEffect(() => {
-    if (!stats) return;
-    const now = performance.now();
-    const last = before.current;
-    before.current = { stats, at: now };
-    if (!last || last.stats === stats || last.stats.epoch !== stats.epoch) return;
-    const seconds = (now - last.at) / 1000;
-    setRates({
-      sent: Math.max(0, stats.messages_sent - last.stats.messages_sent) / seconds,
-      published: Math.max(0, stats.update_count - last.stats.update_count) / seconds,
-    });
-  }, [stats]);
-  if (stats?.rates) return { sent: stats.rates.messages_per_s, published: stats.rates.updates_per_s };
-  return rates;
 }
 
 // --- alerts ---
 
 export const useAlerts = useClientAlerts;
 
-/** An alert that fired; `why` in the daemon's words, where it was asked. */
+/** An alert that fired. */
 export type FiredAlert = AlertData;
 
 interface AlertHistory {
@@ -330,7 +302,8 @@ export function useAlertHistory(): AlertHistory {
     daemon
       .get("api/v1/alerts/history")
       .then((answer) => {
-        if (wanted) setStored((answer as { alerts?: readonly FiredAlert[] } | null)?.alerts ?? []);
+        const { alerts = [] } = (answer ?? {}) as { alerts?: readonly { readonly alert: FiredAlert }[] };
+        if (wanted) setStored(alerts.map(({ alert }) => alert));
       })
       .catch((failed: unknown) => {
         if (wanted) setFailure(failureWords(failed));
@@ -348,6 +321,6 @@ export function useAlertHistory(): AlertHistory {
 
 /** Why an alert fired, in the daemon's words; null where it does not say. */
 export async function whyFired(daemon: Daemon, alertId: string): Promise<string | null> {
-  const answer = (await daemon.get(`api/v1/alerts/${encodeURIComponent(alertId)}/why`)) as { why?: unknown } | null;
-  return typeof answer?.why === "string" ? answer.why : null;
+  const answer = (await daemon.get(`api/v1/alerts/${encodeURIComponent(alertId)}/why`)) as { reason?: unknown } | null;
+  return typeof answer?.reason === "string" ? answer.reason : null;
 }

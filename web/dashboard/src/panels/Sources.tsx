@@ -52,7 +52,7 @@ export function SourcesPanel() {
               <th scope="col">Source</th>
               <th scope="col">State</th>
               <th scope="col">Symbols</th>
-              {parts.length > 0 ? <th scope="col">Part in {symbol}</th> : null}
+              {parts.length > 0 ? <th scope="col">Its {symbol}</th> : null}
               <th scope="col" className="right">
                 Last price
               </th>
@@ -60,7 +60,7 @@ export function SourcesPanel() {
                 Lag
               </th>
               <th scope="col" className="right">
-                Failures
+                Fails
               </th>
             </tr>
           </thead>

@@ -1,7 +1,7 @@
 /** How the daemon is: clients, rates, latencies, and this page's own connection. */
 
 import type { ReactNode } from "react";
-import { useConnection, useRates, useStats } from "../daemon";
+import { useConnection, useStats } from "../daemon";
 import { count, number, span } from "../format";
 
 const LATENCIES = [
@@ -15,7 +15,6 @@ const LATENCIES = [
 
 export function SystemPanel() {
   const { data, error, loading } = useStats();
-  const rates = useRates(data);
   const connection = useConnection();
   if (!data)
     return <p className="empty">{error ?? (loading ? "Loading\u2026" : "The daemon says nothing of itself.")}</p>;
@@ -28,25 +27,32 @@ export function SystemPanel() {
       ) : null}
       <dl className="tiles">
         <Tile name="Clients" value={count(data.active_connections)} />
-        <Tile name="Sent" value={rates ? `${number(rates.sent, rates.sent < 10 ? 1 : 0)} / s` : "\u2026"} />
+        <Tile
+          name="Sent"
+          value={perSecond(data.rates.messages_per_s)}
+          note="Messages to clients, over the last minute"
+        />
         <Tile
           name="Published"
-          value={rates ? `${number(rates.published, rates.published < 10 ? 1 : 0)} / s` : "\u2026"}
+          value={perSecond(data.rates.updates_per_s)}
+          note="On all channels, over the last minute"
         />
         <Tile name="Round trip" value={span(connection.latencyMs)} />
         {LATENCIES.map(({ hop, name, note }) => {
-          const latency = data.latencies?.[hop];
-          if (!latency) return null;
-          return <Tile key={hop} name={name} value={`${span(latency.p50_ms)} / ${span(latency.p99_ms)}`} note={note} />;
+          const { p50_ms, p99_ms } = data.latencies[hop];
+          const value = p50_ms === null ? "\u2014" : `${span(p50_ms)} / ${span(p99_ms)}`;
+          return <Tile key={hop} name={name} value={value} note={note} />;
         })}
         <Tile name="Messages" value={count(data.update_count)} />
-        {data.slow_connections === undefined ? null : <Tile name="Slow clients" value={count(data.slow_connections)} />}
-        {data.uptime_s === undefined ? null : <Tile name="Up for" value={span(data.uptime_s * 1000)} />}
-        <Tile name="Version" value={connection.version ?? "\u2014"} />
+        <Tile name="Slow clients" value={count(data.slow_connections)} />
+        <Tile name="Up for" value={span(data.uptime_s * 1000)} />
+        <Tile name="Version" value={data.version} />
       </dl>
     </div>
   );
 }
+
+const perSecond = (rate: number): string => `${number(rate, rate < 10 ? 1 : 0)} / s`;
 
 function Tile({ name, value, note }: { name: string; value: ReactNode; note?: string }) {
   return (
