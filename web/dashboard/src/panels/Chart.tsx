@@ -80,7 +80,10 @@ function Plot({ symbol, interval }: { symbol: string; interval: Interval }) {
   const [legend, setLegend] = useState<Bar | null>(null);
   const [pointer, setPointer] = useState<Parameters<ChartEvents["onPointer"]>[0]>(null);
   const scale = useMemo(() => ({ by: factor(unit), decimals: decimalsIn(unit, decimals) }), [unit, decimals]);
-  const rules = useMemo(() => alerts.rules.filter((rule) => rule.symbol === symbol), [alerts.rules, symbol]);
+  const rules = useMemo(
+    () => alerts.rules.filter(({ symbol: of, state }) => of === symbol && (state === "armed" || state === "snoozed")),
+    [alerts.rules, symbol],
+  );
   const update = alerts.update;
 
   // What the chart calls is what was rendered last, without the chart being made anew.

@@ -10,7 +10,7 @@ import {
   useStatusLog,
   useSymbols,
 } from "../daemon";
-import { count, number, span, time } from "../format";
+import { age, count, number, span, time } from "../format";
 import { useNow } from "../now";
 import { useSettings } from "../settings";
 import { qualityWords, sentence, type Tone } from "../words";
@@ -130,9 +130,7 @@ function SourceRow({ source, carries, part, decimals, now }: RowProps) {
             )}
           </td>
         )}
-        <td className="right nowrap">
-          {source.last_tick ? `${span(now - Date.parse(source.last_tick))} ago` : "never"}
-        </td>
+        <td className="right nowrap">{source.last_tick ? age(now - Date.parse(source.last_tick)) : "never"}</td>
         <td className="right nowrap">{span(source.lag_ms)}</td>
         <td className="right nowrap">
           {count(source.failures)}
