@@ -1,6 +1,6 @@
 /** The dashboard in a real Chromium, before a real daemon whose providers do what the test wants. */
 
-import { readFileSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import type { Browser, BrowserContext, Locator, Page } from "playwright-core";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
@@ -338,6 +338,23 @@ describe("alerts", () => {
     await until(toasts(page), /crosses 4,438.00 upwards.*while this page was away/);
     await forget(page);
   });
+});
+
+test("another page has the dashboard as an element, and takes it away again", async () => {
+  await world.do("price", { mid: 4432 });
+  const built = readdirSync(new URL("../../../aurexd/dashboard/page", import.meta.url));
+  const [style, script] = [/^mount-.*\.css$/, /^embed-.*\.js$/].map((name) => built.find((file) => name.test(file)));
+  const html = `<!doctype html><title>mine</title><link rel="stylesheet" href="/page/${style}">
+    <script type="module" src="/page/${script}"></script><aurex-dashboard url="/" keep-as="mine"></aurex-dashboard>`;
+  context = await browser.newContext();
+  const page = await context.newPage();
+  const address = new URL("mine/page.html", world.url).href;
+  await page.route(address, (route) => route.fulfill({ contentType: "text/html", body: html }));
+  await page.goto(address);
+  await until(price(page), "4,432.00");
+  expect(await page.title()).toBe("mine");
+  await page.locator("aurex-dashboard").evaluate((element) => element.remove());
+  expect(await page.locator(".aurex").count()).toBe(0);
 });
 
 // What changes the daemon for good comes last.

@@ -1,6 +1,7 @@
 /**
  * The dashboard as an element, for pages of others:
  *
+ *     <link rel="stylesheet" href="https://gold.example.org/page/mount-….css">
  *     <script type="module" src="https://gold.example.org/page/embed-….js"></script>
  *     <aurex-dashboard url="https://gold.example.org/"></aurex-dashboard>
  */
