@@ -24,9 +24,11 @@ from aurexd.actors.messages import (
     AlertsAcknowledged,
     CandlesChanged,
     DrainSessions,
+    GetSessions,
     GetStats,
     HubStats,
     KeepHandover,
+    KickSession,
     PriceChanged,
     PriceRestored,
     SendSnapshot,
@@ -1227,3 +1229,16 @@ async def test_candles_that_were_missed_are_sent_to_who_comes_back(autojump_cloc
             Subscribe(session=client.session, channels=(MINUTE,), request_id=1, resume={MINUTE: position})
         )
         assert candle_closes(client.line.take()) == [(3, 3), (4, 4)]
+
+
+# --- operators ---
+
+
+async def test_who_is_there_is_told_and_who_is_kicked_is_not_to_come_back(autojump_clock: object) -> None:
+    async with opened() as house:
+        kicked, stays = await house.open(PRICE), await house.open(STATUS)
+        stays.session.id = "s2"
+        assert {session.id for session in await ask(house.ref, GetSessions())} == {"s1", "s2"}
+        assert await ask(house.ref, KickSession(session_id="s1"))
+        assert not await ask(house.ref, KickSession(session_id="nobody"))
+        assert (kicked.closed, stays.closed) == ([CloseCode.KICKED], [])

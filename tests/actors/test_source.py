@@ -88,7 +88,7 @@ async def tick_every_second(feed: Feed) -> None:
 
 
 @asynccontextmanager
-async def running(provider: Scripted, start: str = "2023-11-14T12:00:00Z") -> Any:
+async def running(provider: Scripted, start: str = "2023-11-14T12:00:00Z", *, paused: bool = False) -> Any:
     messages: list[object] = []
     async with trio.open_nursery() as nursery:
         probe = await start_actor(nursery, Probe(messages))
@@ -106,6 +106,7 @@ async def running(provider: Scripted, start: str = "2023-11-14T12:00:00Z") -> An
             probe,
             clock=LoopClock(parse_time(start)),
             rng=random.Random(1),
+            paused=paused,
         )
         ref: pykka.ActorRef[Any] = await start_actor(nursery, source)
         yield ref, messages
@@ -269,6 +270,33 @@ async def test_a_pause_disconnects_and_a_resume_connects_at_once(autojump_clock:
         ref.tell(ResumeSource())
         await trio.sleep(0.5)
         assert len(messages) == seen + 1
+
+
+async def test_a_source_that_begins_paused_does_nothing_until_it_is_resumed(autojump_clock: object) -> None:
+    provider = Scripted(tick_every_second)
+    async with running(provider, paused=True) as (ref, messages):
+        await trio.sleep(100)
+        assert (await status_of(ref)).state is SourceState.PAUSED
+        assert not provider.attempts
+        ref.tell(ResumeSource())
+        await trio.sleep(0.5)
+        assert len(messages) == 1
+
+
+async def test_a_source_that_fails_while_it_is_paused_stays_paused(autojump_clock: object) -> None:
+    async def fail_when_interrupted(feed: Feed) -> None:
+        feed.connected()
+        try:
+            await trio.sleep_forever()
+        finally:
+            raise FeedError("it broke")
+
+    async with running(Scripted(fail_when_interrupted)) as (ref, _):
+        await trio.sleep(1)
+        ref.tell(PauseSource())
+        await trio.sleep(100)
+        status = await status_of(ref)
+        assert (status.state, status.failures) == (SourceState.PAUSED, 0)
 
 
 async def test_a_finished_recording_stays_finished(autojump_clock: object) -> None:

@@ -976,3 +976,64 @@ async def test_a_child_that_others_depend_on_is_not_given_up(seen: list[Any], nu
     with pytest.raises(SupervisionError, match="its siblings in top depend on it"):
         supervisor.park_child("first", "why")
     supervisor.stop()
+
+
+# --- looked at, and made anew, from outside ---
+
+
+async def test_a_family_is_told_from_the_top_with_its_inboxes(
+    autojump_clock: MockClock, seen: list[Any]
+) -> None:
+    inner = Supervisor("inner", [spec("third", seen)])
+    outer = Supervisor("outer", [spec("first", seen), ChildSpec("inner", inner), spec("last", seen)])
+    async with trio.open_nursery() as nursery:
+        await nursery.start(outer.run)
+        family = [(m.supervisor, m.depth, m.child.name, m.inbox and m.inbox.capacity) for m in outer.family()]
+        assert family == [
+            ("outer", 0, "first", 5),
+            ("outer", 0, "inner", None),
+            ("inner", 1, "third", 5),
+            ("outer", 0, "last", 5),
+        ]
+        outer.stop()
+
+
+async def test_other_children_come_with_the_next_run_and_who_stays_keeps_its_address(
+    autojump_clock: MockClock, seen: list[Any]
+) -> None:
+    inner = Supervisor("inner", [spec("stays", seen), spec("goes", seen)])
+    outer = Supervisor(
+        "outer", [spec("first", seen), ChildSpec("inner", inner)], strategy=Strategy.REST_FOR_ONE
+    )
+    async with trio.open_nursery() as nursery:
+        await nursery.start(outer.run)
+        stays, goes = inner.address("stays"), inner.address("goes")
+        inner.reconfigure([spec("comes", seen), spec("stays", seen)])
+        assert states(inner) == {"stays": "running", "goes": "running"}
+        waiting = inner.address("comes").ask(Say(words="already"), block=False)
+        await outer.wait_restarted("first", within_s=10)
+        assert states(inner) == {"comes": "running", "stays": "running"}
+        assert await ask(stays, Say(words="still")) == "still"
+        assert await waiting == "already"
+        with pytest.raises(pykka.ActorDeadError):
+            await ask(goes, Say(words="x"))
+        with pytest.raises(LookupError):
+            inner.address("goes")
+        outer.stop()
+
+
+async def test_who_waits_for_a_restart_hears_when_it_fails(
+    autojump_clock: MockClock, seen: list[Any]
+) -> None:
+    supervisor = Supervisor("s", [spec("first", seen), spec("second", seen)], strategy=Strategy.REST_FOR_ONE)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(supervisor.run)
+        await supervisor.wait_restarted("first", within_s=10)
+        assert [child.restarts for child in supervisor.children()] == [1, 1]
+        assert seen == ["+first", "+second", "-second", "-first", "+first", "+second"]
+        supervisor.address("second").tell(Wait(seconds=4))
+        with pytest.raises(SupervisionError, match="not up again within 1 s"):
+            await supervisor.wait_restarted("first", within_s=1)
+        supervisor.stop()
+    with pytest.raises(SupervisionError, match="not serving"):
+        await supervisor.wait_restarted("first", within_s=1)
