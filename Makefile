@@ -53,12 +53,10 @@ dashboard:  ## build the dashboard into aurexd/dashboard; without Node the daemo
 run: $(SETUP) dashboard  ## set up everything and start the daemon: http://localhost:8000
 	$(BIN)/aurexd run --config conf/aurexd.dev.toml
 
-test: $(SETUP) $(CONTRACT) check servers web-check dashboard-test  ## everything: lint, types, all tests
+test: $(SETUP) $(CONTRACT) check web-check dashboard-test  ## everything: lint, types, all tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report term:skip-covered $(PYTEST)
 
-dashboard-test: $(SETUP) $(DASHBOARD) servers  ## the dashboard's tests: its rules, and the whole of it in a real Chromium
-	npm run --prefix web --workspace dashboard --silent check
-	npm run --prefix web --workspace dashboard --silent test
+dashboard-test: $(SETUP) $(DASHBOARD) servers  ## the whole of the dashboard in a real Chromium
 	npm run --prefix web --workspace dashboard --silent e2e
 
 test-fast: $(SETUP)  ## the tests that need no process of their own
@@ -72,7 +70,7 @@ check: $(SETUP)  ## format, lint, types
 web: $(WEB)  ## build what runs in a browser: the TypeScript client, and what is made with it
 	npm run --prefix web build
 
-web-check: $(SETUP) servers web  ## its format, lint, types, generated code, size and tests
+web-check: $(SETUP) servers web  ## the format, lint, types, generated code, size and tests of that
 	npm run --prefix web check
 	npm run --prefix web test
 
@@ -103,19 +101,6 @@ autobahn: $(SETUP)  ## the Autobahn test suite against our WebSocket: up to an h
 
 systemd: $(SETUP)  ## show the service under a systemd that is booted for it: two minutes, as root, needs systemd-container
 	$(BIN)/python -m tests.systemd.run
-
-man: $(SETUP)  ## write the manual pages and the shells' completions into build/
-	$(BIN)/python -m aurexd.manpages build/man
-	$(call completions,$(BIN),build)
-
-# $(1): where the commands are; $(2): below which directory the completions go.
-define completions
-	install -d $(2)/bash-completion/completions $(2)/zsh/site-functions
-	for name in aurexd:aurexd.cli.parser aurexctl:aurexd.aurexctl.parser; do \
-		$(1)/python -m shtab --shell bash --prog $${name%%:*} --prefix $${name%%:*} $${name#*:} > $(2)/bash-completion/completions/$${name%%:*} && \
-		$(1)/python -m shtab --shell zsh --prog $${name%%:*} --prefix $${name%%:*} $${name#*:} > $(2)/zsh/site-functions/_$${name%%:*} || exit 1; \
-	done
-endef
 
 man: $(SETUP)  ## write the manual pages and the shells' completions into build/
 	$(BIN)/python -m aurexd.manpages build/man

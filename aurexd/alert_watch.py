@@ -350,7 +350,7 @@ class Watch:
             reaches_back = self.windows.since <= after
             for (kind, direction), gauge in gauges.items():
                 found.append((gauge, _measure(kind, direction, price, before, reaches_back=reaches_back)))
-        if self.gauges:
+        if self.gauges or self.windows.length_us:  # a rule may come that looks back over this price
             self.windows.add(self.time, price)
         return found
 

@@ -419,7 +419,7 @@ class Daemon:
             lambda: StoreWorker(
                 storage.url,
                 {name: CALENDARS[symbol.calendar].day for name, symbol in self._config.symbols.items()},
-                fill_us=int(max((rules.hours for rules in self._fill_rules()), default=0.0) * HOUR_US),
+                fill_us=int(max((rules.hours for rules in self._roster.fill_rules()), default=0.0) * HOUR_US),
                 calendars={name: CALENDARS[symbol.calendar] for name, symbol in self._config.symbols.items()},
                 run=self._run,
             ),

@@ -130,9 +130,9 @@ class Roster:
         )
 
     def _filler(self) -> Filler:
-        return Filler(self._fill_rules(), persister=self._persister(), clock=self._clock)
+        return Filler(self.fill_rules(), persister=self._persister(), clock=self._clock)
 
-    def _fill_rules(self) -> list[FillRules]:
+    def fill_rules(self) -> list[FillRules]:
         """Of each symbol: the first of its sources that has a history."""
         config = self._config
         hours = config.storage.fill_gaps_hours if config.storage.url else 0.0

@@ -117,14 +117,14 @@ class Stage:
         counted = await self._rejected()
         counted.subtract(self._counted)
         told = [f"`{reason}` {count}" for reason, count in sorted(counted.items()) if count]
-        for status in await self.daemon.sources():
+        for status in await self.daemon._roster.statuses():
             skew_s = round((status.clock_skew_ms or 0) / 1000)
             told += [f"`clock_skew_ms` {skew_s} thousand"] if skew_s else []
         return " ".join(self._told) or "nothing", ", ".join(told) or "–"
 
     async def _rejected(self) -> Counter[str]:
         counted: Counter[str] = Counter()
-        for status in await self.daemon.sources():
+        for status in await self.daemon._roster.statuses():
             counted.update(status.rejected)
             counted["jump"] += status.jumps
         return counted
