@@ -462,7 +462,7 @@ def main() -> int:
             for title, check in CHECKS:
                 try:
                     seen = check(machine)
-                except FailedError as error:
+                except (FailedError, LookupError, ValueError) as error:
                     good, seen = False, f"**failed**: {error}"
                     sys.stderr.write(
                         machine.run("journalctl", "-u", "aurexd", "-n", "30", "--no-pager").stdout
