@@ -170,7 +170,7 @@ class Hub(TrioActor):
             case AlertFired():
                 self._publish_alert(message)
             case AlertsAcknowledged(owner=owner, alert_ids=alert_ids):
-                self._mail[owner].acknowledge(alert_ids)
+                self._alerts_acknowledged += self._mail[owner].acknowledge(alert_ids)
             case GetStats():
                 return self._stats()
             case GetSessions():

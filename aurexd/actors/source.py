@@ -178,9 +178,9 @@ class Source(TrioActor):
             await self._wanted.wait()
             self._finished = False
             error = await self._attempt()
-            if not self._wanted.is_set():
-                continue  # paused meanwhile, and whatever else went wrong is no matter
-            if error is not None and error.fatal:
+            if not self._wanted.is_set():  # paused meanwhile, and whatever else went wrong is no matter
+                self._log.info("source_disconnected", reason="told to", **self._figures())
+            elif error is not None and error.fatal:
                 self._fail(error)
                 self._rest(SourceState.FAILED)
                 self._log.error(

@@ -12,6 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families as plain
 
 from aurexd.actors.messages import (
     AlertFired,
+    AlertsAcknowledged,
     PriceChanged,
     SourceState,
     SourceStatus,
@@ -261,9 +262,7 @@ async def test_alerts_are_counted_until_they_are_acknowledged() -> None:
     async with serving() as served:
         for number in (1, 2):
             served.hub.tell(AlertFired(owner="local", alert=alert(number, f"a{number}").data))
-        client = await served.connect(JSON)
-        await client.message()
-        await client.ask("alert.ack", {"alert_ids": ["a1", "a1", "unknown"]})
+        served.hub.tell(AlertsAcknowledged(owner="local", alert_ids=("a1", "a1", "unknown")))
         found = await scrape(served)
         assert found("aurexd_alerts_fired_total") == 2
         assert found("aurexd_alerts_acknowledged_total") == 1
