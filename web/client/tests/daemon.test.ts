@@ -111,7 +111,7 @@ test("a rollout that is closed leads to the event stream, and opened again, to t
 });
 
 test("a network that goes and comes back leaves no hole", async () => {
-  const { client, came } = showing();
+  const { client, came } = showing({ transports: ["websocket"] });
   await came.more();
   proxy.refuses = true;
   proxy.cut();
@@ -143,7 +143,7 @@ test("a computer that wakes up is current within a second", async () => {
 test("the daemon's restart leaves no hole, and its crash is told", async () => {
   const other = await Daemon.start();
   try {
-    const { client, came } = showing({}, other.url);
+    const { client, came } = showing({ transports: ["websocket"] }, other.url);
     const gaps: unknown[] = [];
     client.onGap((channel, missed) => gaps.push([channel, missed]));
     await came.more();

@@ -118,7 +118,7 @@ export class Daemon {
 export class Proxy {
   readonly #server: Server;
   readonly #lines = new Set<Socket>();
-  /** For each new line: after so many bytes from the server it is cut; `Infinity`: never. */
+  /** For each line that reaches the server: after so many bytes from the server it is cut; `Infinity`: never. */
   cutAfter: () => number = () => Infinity;
   /** Let nobody through. */
   refuses = false;
@@ -135,7 +135,8 @@ export class Proxy {
         client.destroy();
         return;
       }
-      let left = this.cutAfter();
+      let left = Infinity;
+      let began = false;
       const server = connect(target(), "127.0.0.1");
       server.on("error", () => client.destroy());
       for (const one of [client, server]) this.#lines.add(one);
@@ -144,6 +145,8 @@ export class Proxy {
       });
       server.on("data", (piece) => {
         if (this.stalls) return;
+        if (!began) left = this.cutAfter();
+        began = true;
         client.write(piece.subarray(0, left));
         left -= piece.length;
         if (left > 0) return;
