@@ -104,9 +104,14 @@ def parser() -> Parser:
     metrics = commands.add_parser("metrics", help="what Prometheus is told at /metrics")
     metrics.set_defaults(command=_metrics)
 
-    why = commands.add_parser("why", help="why a price is what it is: its ticks, and the rules")
-    why.add_argument("kind", choices=("price",), help="what is asked for")
-    why.add_argument("name", metavar="NAME", help="the symbol")
+    alerts = commands.add_parser(
+        "alerts", help="rules and alerts of all owners, and what nobody has acknowledged"
+    )
+    alerts.set_defaults(command=_alerts)
+
+    why = commands.add_parser("why", help="why a price is what it is, or why an alert fired: ticks and rules")
+    why.add_argument("kind", choices=("price", "alert"), help="what is asked for")
+    why.add_argument("name", metavar="NAME", help="the symbol, or the alert's id")
     why.set_defaults(command=_why)
     return parser
 
@@ -137,7 +142,14 @@ def _metrics(client: Client, options: argparse.Namespace) -> None:
 
 
 def _why(client: Client, options: argparse.Namespace) -> None:
-    _show(options, client.call("GetWhyPrice", symbol=options.name), "why_price")
+    if options.kind == "price":
+        _show(options, client.call("GetWhyPrice", symbol=options.name), "why_price")
+    else:
+        _show(options, client.call("GetWhyAlert", id=options.name), "why_alert")
+
+
+def _alerts(client: Client, options: argparse.Namespace) -> None:
+    _show(options, client.call("ListAlerts"), "alerts")
 
 
 def _watch(client: Client, options: argparse.Namespace) -> None:

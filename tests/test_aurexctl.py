@@ -119,6 +119,26 @@ WHY = {
     "refused": [{"source": "kraken", "reason": "bad_scale", "tick": {**TICK, "last": 2701.1}}],
 }
 
+FIRED = {
+    "alert_id": "a1",
+    "rule_id": "r1",
+    "symbol": "XAUUSD",
+    "condition": "crosses_up",
+    "close": 2700.5,
+    "fired": "2026-11-28T02:09:10Z",
+    "late": False,
+    "note": "sell",
+}
+WAITING = {"owner": "local", "alert": FIRED}
+WHY_ALERT = {
+    "alert": FIRED,
+    "acknowledged": None,
+    "fires_when": "XAUUSD crosses 2700",
+    "reason": "it was below",
+    "previous": None,
+    "price": {"close": 2700.5, "source": "alltick"},
+}
+
 Answer = Callable[[str, dict[str, Any]], list[bytes]]
 
 
@@ -219,6 +239,18 @@ def test_the_version_is_told(capsys: pytest.CaptureFixture[str], tmp_path: Path)
             WHY,
             ["XAUUSD 2700.5 live", "outranked", "bad_scale", "2701.1"],
         ),
+        (
+            ["alerts"],
+            ("ListAlerts", {}),
+            {"rules": {"armed": 2}, "owners": 1, "alerts": 3, "unacknowledged": 1, "waiting": [WAITING]},
+            ["2 armed", "3 alerts, 1 not acknowledged", "a1", "local", "crosses_up"],
+        ),
+        (
+            ["why", "alert", "a1"],
+            ("GetWhyAlert", {"id": "a1"}),
+            WHY_ALERT,
+            ["rule r1: XAUUSD crosses 2700", "price: 2700.5 of alltick", "not acknowledged yet"],
+        ),
         (["watch"], ("Watch", {"symbols": None}), {"symbols": [SYMBOL]}, ["2026-11-28T02:09:10Z"]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -260,6 +292,7 @@ def test_sessions_in_several_replies_are_one_table_and_one_document(
         (fails("NoSuchSource", source="x", known=["a", "b"]), os.EX_DATAERR, "no source x; there are: a, b"),
         (fails("NoSuchSymbol", symbol="x", known=["a"]), os.EX_DATAERR, "there is no symbol x"),
         (fails("NoSuchSession", session="x"), os.EX_DATAERR, "aurexctl sessions"),
+        (fails("NoSuchAlert", alert="x"), os.EX_DATAERR, "there is no alert x"),
         (fails("NotDone", message="it is parked"), os.EX_TEMPFAIL, "it is parked"),
         (fails("NotAnswered", message="hub"), os.EX_UNAVAILABLE, "did not answer: hub"),
         (fails("org.varlink.service.PermissionDenied"), os.EX_NOPERM, "only root"),

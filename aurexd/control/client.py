@@ -156,6 +156,8 @@ def _failed(name: str, parameters: dict[str, Any]) -> ControlError:
                 f"there is no session {parameters['session']}: it has left, or never was — aurexctl sessions"
             )
             return ControlError(text, os.EX_DATAERR)
+        case "NoSuchAlert":
+            return ControlError(f"there is no alert {parameters['alert']} — aurexctl alerts", os.EX_DATAERR)
         case "ConfigRefused":
             lines = [f"{parameters['file'] or 'configuration'}: refused, and nothing was changed"]
             for problem in parameters["problems"]:

@@ -17,12 +17,16 @@ from aurexd.actors.messages import StoreState
 from aurexd.control.definition import Interface, Method, Struct
 from aurexd.errors import VarlinkError
 from aurexd.market import Instrument, Quality
+from aurexd.protocol.alerts import AlertData
 from aurexd.protocol.data import MarketState
-from aurexd.server.interface import Source, WhyPrice
+from aurexd.server.interface import AlertPrice, Source, WhyPrice
 
 NAME = "io.aurex.Control"
 
 Level = Literal["debug", "info", "warning", "error"]
+
+WAITING_LIMIT = 100
+"""Alerts of one reply."""
 
 SESSIONS_LIMIT = 500
 """Sessions of one reply."""
@@ -56,6 +60,15 @@ class NoSuchSessionError(VarlinkError):
 
     def __init__(self, session: str) -> None:
         super().__init__(session=session)
+
+
+class NoSuchAlertError(VarlinkError):
+    """No alert has this id."""
+
+    name = f"{NAME}.NoSuchAlert"
+
+    def __init__(self, alert: str) -> None:
+        super().__init__(alert=alert)
 
 
 class ConfigProblem(Struct, frozen=True, kw_only=True, gc=False):
@@ -389,6 +402,82 @@ class GetWhyPrice(Method[WhyPrice], frozen=True, kw_only=True, gc=False):
     errors = (NoSuchSymbolError, NotAnsweredError)
 
 
+# --- alerts ---
+
+
+class Fired(Struct, frozen=True, kw_only=True, gc=False):
+    """One alert."""
+
+    alert_id: Annotated[str, Meta(description="To ask why by.")]
+    rule_id: Annotated[str, Meta(description="Of the rule that fired.")]
+    symbol: Annotated[str, Meta(description="`XAUUSD`.")]
+    condition: Annotated[str, Meta(description="Of what kind the rule is: `crosses_up`.")]
+    close: Annotated[Decimal | None, Meta(description="The price that fired it; null: no price did.")]
+    source: Annotated[str | None, Meta(description="Of that price.")]
+    quality: Annotated[Quality, Meta(description="Of that price.")]
+    fired: Annotated[str, Meta(description="When.")]
+    late: Annotated[bool, Meta(description="It may have happened while aurexd was down, or could not store.")]
+    note: Annotated[str, Meta(description="The rule's.")]
+
+    @classmethod
+    def of(cls, alert: AlertData) -> Fired:
+        """As in the message `alert`."""
+        return cls(
+            alert_id=alert.alert_id,
+            rule_id=alert.rule_id,
+            symbol=alert.symbol,
+            condition=str(alert.condition.__struct_config__.tag),
+            close=alert.close,
+            source=alert.source,
+            quality=alert.quality,
+            fired=alert.fired,
+            late=alert.late,
+            note=alert.note,
+        )
+
+
+class WaitingAlert(Struct, frozen=True, kw_only=True, gc=False):
+    """An alert that its owner has not acknowledged."""
+
+    owner: Annotated[str, Meta(description="Whose.")]
+    alert: Annotated[Fired, Meta(description="Which.")]
+
+
+class AlertList(Struct, frozen=True, kw_only=True, gc=False):
+    """The rules and alerts of all owners."""
+
+    rules: Annotated[dict[str, int], Meta(description="State → how many rules are in it.")]
+    owners: Annotated[int, Meta(description="Who have rules.")]
+    alerts: Annotated[int, Meta(description="Alerts that are kept.")]
+    unacknowledged: Annotated[int, Meta(description="Of those, that no owner has acknowledged.")]
+    waiting: Annotated[list[WaitingAlert], Meta(description="These: the newest 100, the newest last.")]
+
+
+class ListAlerts(Method[AlertList], frozen=True, kw_only=True, gc=False):
+    """How many rules and alerts are there, and which alerts has nobody acknowledged?"""
+
+    errors = (NotDoneError, NotAnsweredError)
+
+
+class WhyAlert(Struct, frozen=True, kw_only=True, gc=False):
+    """Why an alert fired."""
+
+    alert: Annotated[Fired, Meta(description="Which.")]
+    acknowledged: Annotated[str | None, Meta(description="When its owner had it; null: not yet.")]
+    fires_when: Annotated[str, Meta(description="The rule, for people.")]
+    reason: Annotated[str, Meta(description="Why it fired, for people.")]
+    previous: Annotated[AlertPrice | None, Meta(description="The price before; null: there was none.")]
+    price: Annotated[AlertPrice | None, Meta(description="The price that fired it; null: no price did.")]
+
+
+class GetWhyAlert(Method[WhyAlert], frozen=True, kw_only=True, gc=False):
+    """Why did an alert fire, whosever it is?"""
+
+    id: Annotated[str, Meta(max_length=64, description="The alert's.")]
+
+    errors = (NoSuchAlertError, NotDoneError, NotAnsweredError)
+
+
 METHODS = (
     GetStatus,
     ListSources,
@@ -405,12 +494,15 @@ METHODS = (
     Watch,
     GetMetrics,
     GetWhyPrice,
+    ListAlerts,
+    GetWhyAlert,
 )
 
 ERRORS = (
     NoSuchSourceError,
     NoSuchSymbolError,
     NoSuchSessionError,
+    NoSuchAlertError,
     ConfigRefusedError,
     NotDoneError,
     NotAnsweredError,

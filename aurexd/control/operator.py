@@ -23,18 +23,22 @@ from aurexd.actors.trio_actor import ask_when_room
 from aurexd.clock import Clock
 from aurexd.control import interface
 from aurexd.control.definition import InvalidParameterError, Method
-from aurexd.control.interface import SESSIONS_LIMIT, Level
+from aurexd.control.interface import SESSIONS_LIMIT, WAITING_LIMIT, Level
 from aurexd.control.socket import Replies
-from aurexd.errors import ConfigError, Problem, SupervisionError
+from aurexd.errors import AlertError, ConfigError, Problem, StoreError, SupervisionError
 from aurexd.market import EpochUs, format_time
+from aurexd.protocol.codes import ErrorCode
 from aurexd.roster import Roster
-from aurexd.server.interface import Phase, Source, WhyPrice
+from aurexd.server.interface import AlertPrice, Phase, Source, WhyPrice
 from aurexd.settings import Plan
 
 R = TypeVar("R")
 
 ASK_S = 2.0
 """An actor that does not answer within this is in trouble, and the operator is told so."""
+
+STORE_S = 10.0
+"""The same where it reads from the disk."""
 
 LOOK_S = 0.25
 """How often it is looked for something new to say."""
@@ -148,6 +152,10 @@ class Operator:
                 return interface.MetricsText(text=await self._metrics())
             case interface.GetWhyPrice(symbol=symbol):
                 return await self._why_price(symbol)
+            case interface.ListAlerts():
+                return await self._list_alerts()
+            case interface.GetWhyAlert(id=alert_id):
+                return await self._why_alert(alert_id)
             case interface.Watch(symbols=symbols):
                 return await self._watch(symbols, more)
         raise AssertionError(method)  # a test goes through all there are
@@ -212,6 +220,46 @@ class Operator:
             states = await _ask(self._aggregator, internal.GetSymbols())
             raise interface.NoSuchSymbolError(symbol, [state.symbol for state in states])
         return WhyPrice.of(why, self._clock.now())
+
+    # --- alerts ---
+
+    async def _list_alerts(self) -> interface.AlertList:
+        totals = await self._ask_store(internal.GetAlertTotals(now=self._clock.now()))
+        waiting = await self._ask_store(internal.GetUnacknowledged(after=0))
+        return interface.AlertList(
+            rules=totals.rules,
+            owners=totals.owners,
+            alerts=totals.alerts,
+            unacknowledged=totals.unacknowledged,
+            waiting=[
+                interface.WaitingAlert(owner=fired.owner, alert=interface.Fired.of(fired.alert))
+                for fired in waiting[-WAITING_LIMIT:]
+            ],
+        )
+
+    async def _why_alert(self, alert_id: str) -> interface.WhyAlert:
+        try:
+            why = await self._ask_store(internal.GetAlertWhy(owner=None, alert_id=alert_id))
+        except AlertError as error:  # there is none: nothing else is wrong with such a question
+            raise interface.NoSuchAlertError(alert_id) from error
+        return interface.WhyAlert(
+            alert=interface.Fired.of(why.alert),
+            acknowledged=None if why.acknowledged is None else format_time(why.acknowledged),
+            fires_when=why.rule_words,
+            reason=why.words,
+            previous=None if why.previous is None else AlertPrice.of(why.previous),
+            price=None if why.price is None else AlertPrice.of(why.price),
+        )
+
+    async def _ask_store(self, question: internal.Ask[R]) -> R:
+        try:
+            return await ask_when_room(self._persister, question, timeout_s=STORE_S)
+        except AlertError as error:
+            if error.code == ErrorCode.NOT_FOUND:
+                raise
+            raise interface.NotDoneError(str(error)) from error
+        except StoreError as error:
+            raise interface.NotDoneError(f"the store cannot tell: {error}") from error
 
     # --- sources ---
 

@@ -121,6 +121,43 @@ def why_price(reply: Reply) -> RenderableType:
     return Group(head, Text(), parts, Text(), refused) if reply["refused"] else Group(head, Text(), parts)
 
 
+def alerts(reply: Reply) -> RenderableType:
+    """What there is of alerts, and which wait for their owners."""
+    rules = ", ".join(f"{count} {state}" for state, count in reply["rules"].items() if count) or "none"
+    counts = f"{reply['alerts']} alerts, {reply['unacknowledged']} not acknowledged"
+    head = Text(f"rules of {reply['owners']} owners: {rules}\n{counts}")
+    table = _table("ALERT", "OWNER", "SYMBOL", "RULE", ">PRICE", "FIRED", "NOTE")
+    for waiting in reply["waiting"]:
+        alert = waiting["alert"]
+        table.add_row(
+            alert["alert_id"],
+            waiting["owner"],
+            alert["symbol"],
+            alert["condition"],
+            "" if alert["close"] is None else str(alert["close"]),
+            clock_time(alert["fired"]) + (" late" if alert["late"] else ""),
+            alert["note"],
+        )
+    return Group(head, Text(), table) if reply["waiting"] else head
+
+
+def why_alert(reply: Reply) -> RenderableType:
+    """From which prices and by which rule an alert fired."""
+    alert = reply["alert"]
+    lines = [
+        f"alert {alert['alert_id']}, {alert['symbol']}, fired at {clock_time(alert['fired'])}",
+        f"rule {alert['rule_id']}: {reply['fires_when']}",
+        reply["reason"],
+    ]
+    for what, key in (("price", "price"), ("price before", "previous")):
+        price = reply[key]
+        if price is not None:
+            lines.append(f"{what}: {price['close']} of {price['source']}")
+    acknowledged = reply["acknowledged"]
+    lines.append(f"acknowledged at {clock_time(acknowledged)}" if acknowledged else "not acknowledged yet")
+    return Text("\n".join(lines))
+
+
 def actors(reply: Reply) -> RenderableType:
     """The tree of supervision."""
     table = _table("ACTOR", "STATE", ">FOR", ">RESTARTS", ">INBOX", ">PEAK", ">OF", "LAST ERROR")

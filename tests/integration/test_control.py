@@ -167,6 +167,23 @@ def test_a_session_is_found_and_kicked_and_the_daemon_drained(tmp_path: Path) ->
         assert not asked.socket.exists()
 
 
+def test_an_alert_is_seen_and_explained_whosever_it_is(tmp_path: Path) -> None:
+    asked = Asked(tmp_path)
+    with Running(tmp_path, CONFIG.format(folder=tmp_path)) as daemon:
+        rule = {"symbol": "TESTGOLD", "condition": {"kind": "above", "level": 1}, "note": "sell"}
+        url = f"http://127.0.0.1:{daemon.port}/api/v1/alerts"
+        assert httpx.post(url, json=rule, timeout=10).status_code == 201
+        daemon.wait_for(lambda: bool(asked.by_socat("ListAlerts")["waiting"]))
+        seen = asked.by_aurexctl("alerts")
+        assert (seen["owners"], seen["unacknowledged"], seen["waiting"][0]["owner"]) == (1, 1, "local")
+        alert_id = seen["waiting"][0]["alert"]["alert_id"]
+        why = asked.by_aurexctl("why", "alert", alert_id)
+        assert steady(why) == steady(asked.by_varlink("GetWhyAlert", id=alert_id))
+        assert why["price"]["close"] > 1
+        assert asked.aurexctl("why", "alert", "nobody").returncode == os.EX_DATAERR
+        assert daemon.stop() == 0
+
+
 def test_a_reload_says_what_it_did_or_all_that_is_wrong(tmp_path: Path) -> None:
     asked, config = Asked(tmp_path), CONFIG.format(folder=tmp_path)
     with Running(tmp_path, config) as daemon:
