@@ -360,6 +360,19 @@ def test_a_stale_price_fires_nothing_and_is_not_the_price_before() -> None:
     assert fired_by(rule(1, CrossesUp(level=L100)), *prices, before="101") == []
 
 
+def test_a_window_has_no_hole_where_no_rule_looked_at_it() -> None:
+    record = Record()
+    record.begin(rule(1, NewLow(window_s=120.0), repeat=Repeat.ONCE))
+    for number, close, seconds in ((1, 105, 0), (2, 104, 60), (3, 105, 70), (4, 103, 121)):
+        record.see(price(number, close, seconds))
+    assert [fired.rule_id for fired in record.fired] == ["r-1"]
+    record.see(price(5, 100, 200))  # nobody looks
+    record.begin(rule(2, NewLow(window_s=60.0), repeat=Repeat.ONCE))
+    record.see(price(6, 99, 201))  # lower than that, so the rule is not armed yet
+    record.see(price(7, 98, 202))
+    assert [fired.rule_id for fired in record.fired] == ["r-1"]
+
+
 def test_what_a_move_is_measured_against_lies_within_the_window() -> None:
     made = rule(1, Moves(amount=Decimal(2), window_s=5, direction=Direction.UP))
     prices = [
