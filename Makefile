@@ -54,7 +54,7 @@ run: $(SETUP) dashboard  ## set up everything and start the daemon: http://local
 	$(BIN)/aurexd run --config conf/aurexd.dev.toml
 
 test: $(SETUP) $(CONTRACT) check web-check dashboard-test  ## everything: lint, types, all tests
-	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report term:skip-covered $(PYTEST)
+	$(BIN)/python -m pytest -n 3 --dist loadfile --cov --cov-report term:skip-covered $(PYTEST)
 
 dashboard-test: $(SETUP) $(DASHBOARD) servers  ## the whole of the dashboard in a real Chromium
 	npm run --prefix web --workspace dashboard --silent e2e

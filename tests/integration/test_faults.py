@@ -320,7 +320,7 @@ def judge_schedules(part: int) -> None:
             return world
 
         with capture_logs() as logs:
-            world = trio.run(schedule, clock=trio.testing.MockClock(autojump_threshold=0.002))
+            world = trio.run(schedule, clock=trio.testing.MockClock(autojump_threshold=0.001))
         try:
             judge(world)
             judge_log(world, logs)
