@@ -55,7 +55,7 @@ function named(node, rename) {
 
 /**
  * @param {Record<string, object>} definitions @param {Record<string, string>} names other names for some
- * @param {string} head comment and imports @param {Set<string>} known what is imported, and not written again
+ * @param {string} head a comment @param {Set<string>} known what the messages' types have, too: imported where it is used
  */
 async function types(definitions, names, head, known = new Set()) {
   const rename = (/** @type {string} */ name) => names[name] ?? name;
@@ -66,10 +66,13 @@ async function types(definitions, names, head, known = new Set()) {
   const anyOf = Object.keys($defs).map((name) => ({ $ref: `#/$defs/${name}` }));
   const text = await compile({ title: "Everything", anyOf, $defs }, "Everything", {
     additionalProperties: false,
-    bannerComment: head,
+    bannerComment: "",
     format: false,
   });
-  return text.replace(/export type Everything = .*\n/, "");
+  const body = text.replace(/export type Everything = .*\n/, "");
+  const used = [...known].filter((name) => new RegExp(`\\b${name}\\b`).test(body)).sort();
+  const imports = used.length > 0 ? `import type { ${used.join(", ")} } from "./protocol.gen.js";\n` : "";
+  return `${head}\n${imports}\n${body}`;
 }
 
 const protocol = schema("jsonschema").$defs;
@@ -79,12 +82,7 @@ const made = "Made by `npm run generate` from the daemon's own types; a check fa
 
 const files = {
   "protocol.gen.ts": await types(protocol, PROTOCOL_NAMES, `/** Every message of the WebSocket. ${made} */`),
-  "http.gen.ts": await types(
-    http,
-    HTTP_NAMES,
-    `/** What the daemon answers over HTTP. ${made} */\nimport type { ${shared.sort().join(", ")} } from "./protocol.gen.js";`,
-    new Set(shared),
-  ),
+  "http.gen.ts": await types(http, HTTP_NAMES, `/** What the daemon answers over HTTP. ${made} */`, new Set(shared)),
 };
 
 for (const [name, text] of Object.entries(files)) {

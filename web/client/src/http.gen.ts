@@ -1,9 +1,6 @@
 /** What the daemon answers over HTTP. Made by `npm run generate` from the daemon's own types; a check fails when it is stale. */
 import type {
   Above,
-  AlertAckData,
-  AlertAckedData,
-  AlertDeletedData,
   BecomesStale,
   Below,
   CrossesDown,

@@ -50,6 +50,8 @@ export class RuleBook {
       snoozed_until: null,
       note: "",
       created: now,
+      fired_count: 0,
+      last_fired: null,
       ...data,
     };
     return this.#add({ kind: "create", rule: { ...rule, state: stateOf(rule) } });

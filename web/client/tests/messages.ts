@@ -69,6 +69,7 @@ export function alert(more: Partial<Alert["data"]> & { update_count?: number } =
       timestamp: "2026-01-01T12:00:00Z",
       fired: PUBLISHED,
       late: false,
+      paused_until: null,
       redelivered: false,
       note: "",
       ...data,
@@ -92,6 +93,8 @@ export function rule(more: Partial<AlertRule> = {}): AlertRule {
     snoozed_until: null,
     note: "",
     created: "2026-01-01T12:00:00Z",
+    fired_count: 0,
+    last_fired: null,
     ...more,
   };
 }

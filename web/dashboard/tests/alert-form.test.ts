@@ -46,6 +46,8 @@ function rule(condition: Condition): AlertRule {
     snoozed_until: null,
     note: "sell half",
     created: "2026-08-18T12:00:00Z",
+    fired_count: 0,
+    last_fired: null,
   };
 }
 
