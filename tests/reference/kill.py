@@ -49,6 +49,8 @@ GONE = (ConnectionClosed, HandshakeError, OSError, trio.BrokenResourceError, tri
 CONFIG = """
 [listen]
 port = {port}
+[control]
+socket = ""
 [limits]
 max_messages_per_second = 1000
 max_connections_per_ip = 0

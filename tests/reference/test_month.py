@@ -18,8 +18,8 @@ def test_nothing_is_lost_or_doubled_in_a_month_that_nobody_saw_however_it_is_cut
     part = Part(prices, rules, reference(prices, rules), make_candles(prices))
     fired: set[Alert] = set()
     for seed in range(3):
-        outcome = compare(tmp_path / f"{seed}.db", part, Cut(seed, restarts=0.2, longest=60))
+        outcome = compare(tmp_path / f"{seed}.db", part, Cut(seed, restarts=0.6, longest=40))
         assert outcome.is_right
-        assert outcome.restarts > 5
+        assert outcome.restarts > 5, "cut in more pieces"
         fired |= set(outcome.fired)
     assert len(fired) > 100
