@@ -29,8 +29,10 @@ from wsproto.extensions import PerMessageDeflate
 
 from aurexd.actors.hub import Hub
 from aurexd.actors.messages import (
+    AlertPage,
     CandlePage,
     DrainSessions,
+    GetAlerts,
     GetCandles,
     GetHistory,
     GetStore,
@@ -57,6 +59,7 @@ from aurexd.config.model import Config, Heartbeat, Limits, Realtime
 from aurexd.drain import Drain
 from aurexd.market import SECOND_US, EpochUs, Instrument, Price, Quality, Tick
 from aurexd.protocol import codec
+from aurexd.protocol.alerts import AlertListedData
 from aurexd.protocol.data import MarketState
 from aurexd.protocol.deflate import WINDOWS
 from aurexd.selection import Standing
@@ -196,6 +199,13 @@ class FakeAggregator(TrioActor):
         raise AssertionError(message)
 
 
+class FakeAlerts(TrioActor):
+    """Nobody has any rules."""
+
+    async def on_receive(self, _message: object) -> object:
+        return AlertListedData(rules=[])
+
+
 class FakePersister(TrioActor):
     """Answers what it was given; `asked` is the last question for history."""
 
@@ -221,6 +231,8 @@ class FakePersister(TrioActor):
                 return self.page
             case KeepHandover() | TakeHandover():
                 return None
+        if isinstance(message, GetAlerts):
+            return AlertPage(alerts=(), next=None)
         raise AssertionError(message)
 
 
@@ -604,13 +616,14 @@ async def serving(
             )
             served.hub = await start_actor(nursery, served.hub_actor)
             served.aggregator = await start_actor(nursery, FakeAggregator(served.states))
+            alerts = await start_actor(nursery, FakeAlerts())
             credentials = Credentials(settings, served.clock)
             served.door = Door(settings)
             served.hosts = Hosts(settings, hosts, certified)
             admission = served.admission = Admission(settings, credentials, served.door, served.hosts)
             streaming = Streaming(
                 hub=served.hub,
-                alerts=served.hub,
+                alerts=alerts,
                 symbols=frozenset(state.symbol for state in served.states),
                 default_symbols=("XAUUSD",),
                 credentials=credentials,
@@ -633,7 +646,7 @@ async def serving(
             api = Api(
                 aggregator=served.aggregator,
                 hub=served.hub,
-                alerts=served.hub,
+                alerts=alerts,
                 persister=persister,
                 sources=served.source_statuses,
                 lifecycle=served.lifecycle,
