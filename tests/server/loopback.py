@@ -33,6 +33,7 @@ from aurexd.actors.messages import (
     CandlePage,
     DrainSessions,
     GetAlerts,
+    GetAlertWhy,
     GetCandles,
     GetHistory,
     GetStore,
@@ -57,9 +58,11 @@ from aurexd.actors.trio_actor import TrioActor, start_actor
 from aurexd.clock import LoopClock
 from aurexd.config.model import Config, Heartbeat, Limits, Realtime
 from aurexd.drain import Drain
+from aurexd.errors import AlertError
 from aurexd.market import SECOND_US, EpochUs, Instrument, Price, Quality, Tick
 from aurexd.protocol import codec
 from aurexd.protocol.alerts import AlertListedData
+from aurexd.protocol.codes import ErrorCode
 from aurexd.protocol.data import MarketState
 from aurexd.protocol.deflate import WINDOWS
 from aurexd.selection import Standing
@@ -231,8 +234,10 @@ class FakePersister(TrioActor):
                 return self.page
             case KeepHandover() | TakeHandover():
                 return None
-        if isinstance(message, GetAlerts):
-            return AlertPage(alerts=(), next=None)
+            case GetAlerts():
+                return AlertPage(alerts=(), next=None)
+            case GetAlertWhy():
+                raise AlertError(ErrorCode.NOT_FOUND, "there is no such alert of yours")
         raise AssertionError(message)
 
 
