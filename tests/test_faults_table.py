@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Iterator
+
 import pytest
 
 from tests import faults_table
 
 pytestmark = pytest.mark.slow  # some thirty daemons, side by side
+
+
+@pytest.fixture(autouse=True)
+def collector() -> Iterator[None]:
+    """Each daemon leaves the garbage collector as it found it, and these found it as the others had set it."""
+    before = gc.get_threshold()
+    yield
+    gc.set_threshold(*before)
+    gc.unfreeze()
 
 
 def test_clients_see_of_each_fault_what_they_should() -> None:
