@@ -20,8 +20,8 @@ _LAST = 2**63
 COMPACT_AFTER = 1024
 """So many forgotten entries of a chain are cut off at once: each cut moves all that is left."""
 
-_MANY = 16
-"""From so many on, new thresholds are sorted in all together."""
+_MANY = 200
+"""From so many on, new thresholds are sorted in all together: that looks at each there is, once."""
 
 Item = tuple[Decimal, int]
 """A threshold, and the number of the rule that has it."""
@@ -30,60 +30,81 @@ Item = tuple[Decimal, int]
 class Thresholds:
     """A sorted list of them: what a measure passes is a slice."""
 
-    __slots__ = ("_items",)
+    __slots__ = ("_items", "_new")
 
     def __init__(self) -> None:
         self._items: list[Item] = []
+        self._new: list[Item] = []
+        """Not sorted in yet: that is done when somebody looks."""
 
     def __len__(self) -> int:
-        return len(self._items)
+        return len(self._items) + len(self._new)
 
     @property
     def lowest(self) -> Decimal | None:
         """None when there are none."""
-        return self._items[0][0] if self._items else None
+        items = self.sort()
+        return items[0][0] if items else None
+
+    @property
+    def highest(self) -> Decimal | None:
+        """None when there are none."""
+        items = self.sort()
+        return items[-1][0] if items else None
 
     def add(self, item: Item) -> None:
         """One more."""
-        insort(self._items, item)
+        self._new.append(item)
 
     def update(self, items: list[Item]) -> None:
-        """Some more: two sorted lists are merged in one go."""
-        if len(items) < _MANY:
-            for item in items:
-                insort(self._items, item)
-        else:
-            self._items += items
-            self._items.sort()
+        """Some more."""
+        self._new += items
 
     def discard(self, item: Item) -> bool:
         """Take one out; whether it was in."""
-        place = bisect_left(self._items, item)
-        found = place < len(self._items) and self._items[place] == item
+        items = self.sort()
+        place = bisect_left(items, item)
+        found = place < len(items) and items[place] == item
         if found:
-            del self._items[place]
+            del items[place]
         return found
 
     def take_below(self, value: Decimal, *, inclusive: bool) -> list[Item]:
         """Take out all that are lower; `inclusive`: or equal."""
-        if not self._items or self._items[0][0] > value:
+        items = self.sort()
+        if not items or items[0][0] > value:
             return []
-        place = self._place(value, after=inclusive)
-        taken = self._items[:place]
-        del self._items[:place]
+        place = _place(items, value, after=inclusive)
+        taken = items[:place]
+        del items[:place]
         return taken
 
     def take_above(self, value: Decimal, *, inclusive: bool) -> list[Item]:
         """Take out all that are higher; `inclusive`: or equal."""
-        if not self._items or self._items[-1][0] < value:
+        items = self.sort()
+        if not items or items[-1][0] < value:
             return []
-        place = self._place(value, after=not inclusive)
-        taken = self._items[place:]
-        del self._items[place:]
+        place = _place(items, value, after=not inclusive)
+        taken = items[place:]
+        del items[place:]
         return taken
 
-    def _place(self, value: Decimal, *, after: bool) -> int:
-        return bisect_left(self._items, (value, _LAST if after else -1))
+    def sort(self) -> list[Item]:
+        """All, in order."""
+        new = self._new
+        if new:
+            if len(new) < _MANY:
+                for item in new:
+                    insort(self._items, item)
+            else:
+                self._items += new
+                self._items.sort()
+            new.clear()
+        return self._items
+
+
+def _place(items: list[Item], value: Decimal, *, after: bool) -> int:
+    return bisect_left(items, (value, _LAST if after else -1))
 
 
 class Waiting:

@@ -473,6 +473,7 @@ class AlertStore:
             (STORM_ALERTS,),
         ):
             evaluator.recall_alert(owner, EpochUs(fired))
+        evaluator.recalled()
         return evaluator
 
     def _run_began(self) -> tuple[int, int]:

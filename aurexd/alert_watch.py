@@ -203,6 +203,13 @@ class Watch:
             else:
                 gauge.disarmed.add(item)
 
+    def sort(self) -> None:
+        """Have all thresholds in order."""
+        gauges = [self.up, self.down, *(gauge for group in self.gauges.values() for gauge in group.values())]
+        for gauge in gauges:
+            gauge.armed.sort()
+            gauge.disarmed.sort()
+
     def displace(self, rule: Rule) -> None:
         """Take a rule out, wherever it is."""
         kind, number = type(rule.condition), rule.number
@@ -355,11 +362,16 @@ class Watch:
         return found
 
     def calm(self) -> Calm:
-        """Between which prices nothing fires."""
+        """Between which prices nothing fires, nor is armed."""
         if self.last is None:
             return Calm(Decimal("Infinity"), Decimal("-Infinity"))
         high = _lowest(self.up, self.steps)
         low = -_lowest(self.down, -self.steps)
+        # A rule that is armed may fire at the very next price.
+        if (back := self.up.disarmed.highest) is not None:
+            low = max(low, back)
+        if (back := self.down.disarmed.highest) is not None:
+            high = min(high, -back)
         for length, gauges in self.gauges.items():
             before = self.windows.extremes(EpochUs(self.time - length))
             if before is None:

@@ -107,6 +107,11 @@ class Evaluator:
         """One of an owner's newest alerts, oldest first."""
         self._storm(owner).append(arrival)
 
+    def recalled(self) -> None:
+        """That was all: put in order now what the first price would have to wait for."""
+        for symbol in self._symbols.values():
+            symbol.sort()
+
     def longest_window(self, symbol: str) -> int:
         """In microseconds, of those in use; 0: none."""
         known = self._symbols.get(symbol)

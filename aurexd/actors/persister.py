@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import random
 from collections.abc import Mapping
+from decimal import Decimal
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -266,6 +267,8 @@ class Persister(TrioActor):
         """Symbol → between which prices nothing fires, as of the last batch."""
         self._urgent = False
         """What waits may fire something: it is to be written at once."""
+        self._unseen: dict[str, tuple[Decimal, Decimal]] = {}
+        """Symbol → the lowest and highest price since the last batch was taken."""
         self._worker = worker
         self._backlog = backlog
         self._flush_interval_s = flush_interval_s
@@ -379,6 +382,7 @@ class Persister(TrioActor):
         async with self._writing:  # one at a time: a stop may come while a batch is under way
             batch = self._backlog.take(BATCH)
             self._urgent = False
+            self._unseen.clear()
             try:
                 appended = await self._append(worker, batch)
             except StoreError as error:
@@ -389,6 +393,8 @@ class Persister(TrioActor):
                 return False
             self._backlog.committed()
         self._calm |= appended.calm
+        if not all(map(self._is_calm, self._unseen)):
+            self._urgent = True  # by what this batch has changed
         if appended.fired and self._alerts is not None:
             with contextlib.suppress(pykka.ActorDeadError):  # we stop: they are told at the next start
                 await tell_when_room(self._alerts, AlertsFired(fired=appended.fired))
@@ -409,8 +415,14 @@ class Persister(TrioActor):
             return False
         if price is None:
             return record.status is not None
-        calm = self._calm.get(price.symbol)
-        return calm is None or price.rebased or not calm.low < price.close < calm.high
+        low, high = self._unseen.get(price.symbol, (price.close, price.close))
+        self._unseen[price.symbol] = min(low, price.close), max(high, price.close)
+        return price.rebased or not self._is_calm(price.symbol)
+
+    def _is_calm(self, symbol: str) -> bool:
+        """Whether nothing that waits of a symbol can fire, as far as is known."""
+        calm, (low, high) = self._calm.get(symbol), self._unseen[symbol]
+        return calm is not None and calm.low < low and high < calm.high
 
     async def _append(self, worker: pykka.ActorRef[Any], batch: tuple[Recorded, ...]) -> Appended:
         # A batch that was handed over is waited for, however long it takes: written twice, it would be

@@ -10,6 +10,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pykka
 import pytest
 import trio
@@ -41,6 +42,7 @@ from aurexd.protocol.alerts import (
     AlertListedData,
     AlertRuleData,
     CrossesUp,
+    Repeat,
 )
 from aurexd.protocol.codes import ErrorCode
 from aurexd.protocol.messages import AlertCreate
@@ -179,6 +181,16 @@ async def test_a_price_that_fires_is_written_at_once_and_the_hub_is_told_when_it
         why = await ask(house.persister, GetAlertWhy(owner="alice", alert_id=house.alert_ids()[0]))
         assert why.price is not None
         assert why.price.close == 101
+
+
+async def test_what_fires_while_a_batch_is_written_does_not_wait_for_the_next_flush(tmp_path: Path) -> None:
+    async with opened(tmp_path / "a.db") as house:
+        house.record(priced("99", 0))
+        await house.ask(msgspec.structs.replace(create(), repeat=Repeat.EVERY_TIME))
+        for second in range(1, 9):
+            house.record(priced("101" if second % 2 else "99", second))
+            await trio.sleep(0.001)
+        await house.told(lambda told: len(told) == 4)
 
 
 async def test_what_nobody_acknowledged_is_told_again_after_a_crash_and_what_was_is_not(
