@@ -186,8 +186,9 @@ def judge_alerts(
     prices = [price._replace(stored=stored.get(price.id, 0)) for price in record.prices]
     expected = as_told(evaluate(prices, record.statuses, record.runs, rules, day, windows_of=quick_windows))
     fired = [row.alert for row in record.alerts]
-    differences = [f"lost: {alert}" for alert in expected if alert not in fired]
-    differences += [f"invented: {alert}" for alert in fired if alert not in expected]
+    should, are = set(expected), set(fired)
+    differences = [f"lost: {alert}" for alert in expected if alert not in are]
+    differences += [f"invented: {alert}" for alert in fired if alert not in should]
     return expected, fired, differences
 
 
