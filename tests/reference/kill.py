@@ -228,7 +228,9 @@ class Owner:
     async def _change(self, stream: WebSocketConnection, rule_id: str) -> None:
         """So that it begins anew, awake."""
         assert self.close is not None
-        condition = self._rule(self.close)["condition"]
+        before = self.attempts[self.created[rule_id]]["condition"]
+        while (condition := self._rule(self.close)["condition"]) == before:
+            pass  # the same would not begin anew
         changed = {"condition": condition, "hysteresis": None, "snoozed_until": None}
         self.changes[rule_id] = changed
         await self._ask(stream, "alert.update", {"rule_id": rule_id, **changed})
