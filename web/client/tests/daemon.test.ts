@@ -185,6 +185,28 @@ test("candles come with their history, and go on", async () => {
   close();
 });
 
+test("a rule is made, fires once for everybody, and is gone when it is deleted", async () => {
+  const [{ client, came }, other] = [showing(), showing()];
+  const { alerts } = client;
+  const [fired, heard]: string[][] = [[], []];
+  client.onAlert(({ rule_id }) => fired?.push(rule_id));
+  other.client.onAlert(({ rule_id }) => heard?.push(rule_id));
+  await came.more();
+  await until(() => !alerts.view.get().loading, "the rules");
+  const condition = { kind: "above", level: 1 } as const;
+  const made = await alerts.create({ symbol: "TESTGOLD", condition, note: "as you can see" });
+  expect(alerts.view.get().rules).toMatchObject([{ rule_id: made.rule_id, note: "as you can see", pending: null }]);
+  await until(() => fired?.length === 1 && heard?.length === 1, "the alert");
+  await until(() => alerts.view.get().rules[0]?.state === "done", "the rule's new state");
+  client.disconnect();
+  client.connect();
+  await came.more();
+  await alerts.delete(made.rule_id);
+  expect(alerts.view.get().rules).toEqual([]);
+  expect([fired, heard]).toEqual([[made.rule_id], [made.rule_id]]); // it was acknowledged
+  await expect(alerts.delete(made.rule_id)).rejects.toMatchObject({ code: "not_found" });
+});
+
 // --- tokens ---
 
 /** A token as an issuer makes it, for so many hours. */
