@@ -118,33 +118,31 @@ export class Daemon {
 export class Proxy {
   readonly #server: Server;
   readonly #lines = new Set<Socket>();
+  #era = 0;
   /** For each line that reaches the server: after so many bytes from the server it is cut; `Infinity`: never. */
   cutAfter: () => number = () => Infinity;
   /** Let nobody through. */
   refuses = false;
-  /** Lines stand, but nothing goes through any more: a network that is gone, or a computer that sleeps. */
-  stalls = false;
   cuts = 0;
-  lines = 0;
 
   private constructor(target: () => number) {
     this.#server = createServer((client) => {
-      this.lines += 1;
       client.on("error", () => undefined);
       if (this.refuses) {
         client.destroy();
         return;
       }
+      const era = this.#era;
       let left = Infinity;
       let began = false;
       const server = connect(target(), "127.0.0.1");
       server.on("error", () => client.destroy());
       for (const one of [client, server]) this.#lines.add(one);
       client.on("data", (piece) => {
-        if (!this.stalls) server.write(piece);
+        if (era === this.#era) server.write(piece);
       });
       server.on("data", (piece) => {
-        if (this.stalls) return;
+        if (era !== this.#era) return;
         if (!began) left = this.cutAfter();
         began = true;
         client.write(piece.subarray(0, left));
@@ -173,6 +171,11 @@ export class Proxy {
 
   get url(): string {
     return `http://127.0.0.1:${String((this.#server.address() as AddressInfo).port)}`;
+  }
+
+  /** The lines that there are stand, but nothing goes through any more: a network that is gone, a computer that sleeps. */
+  stall(): void {
+    this.#era += 1;
   }
 
   /** Cut every line that there is. */
