@@ -34,7 +34,7 @@ from aurexd.clock import Clock
 from aurexd.config import Config
 from aurexd.errors import InboxFullError, SupervisionError
 from aurexd.sources import provider_class
-from aurexd.sources.base import Provider, SourceSettings, Subscription
+from aurexd.sources.base import HistoryProvider, Provider, SourceSettings, Subscription
 
 ANSWER_S = 1.0
 """A source that does not answer within this is told of by its supervisor instead."""
@@ -138,6 +138,8 @@ class Roster:
         hours = config.storage.fill_gaps_hours if config.storage.url else 0.0
         rules: dict[str, FillRules] = {}
         for provider in sorted(self.providers, key=lambda provider: provider.settings.priority):
+            if not isinstance(provider, HistoryProvider):
+                continue
             reach = min(hours, provider.history_hours)
             for symbol, code in provider.settings.symbols.items() if reach else ():
                 calendar = CALENDARS[config.symbols[symbol].calendar]

@@ -21,7 +21,7 @@ from aurexd.clock import Clock
 from aurexd.errors import FeedError, InboxFullError, StoreError
 from aurexd.gaps import MINUTE_US, Gap, candles_of, gaps
 from aurexd.market import SECOND_US, EpochUs
-from aurexd.sources.base import Provider
+from aurexd.sources.base import HistoryProvider
 
 log = structlog.get_logger(__name__)
 
@@ -42,7 +42,7 @@ class FillRules(msgspec.Struct, frozen=True):
     symbol: str
     code: str
     """The provider's name for it."""
-    provider: Provider[Any]
+    provider: HistoryProvider[Any]
     calendar: Calendar
     hours: float
     """How far back."""

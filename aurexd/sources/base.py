@@ -162,21 +162,6 @@ class Provider(abc.ABC, Generic[S]):
         del code
         return None
 
-    @property
-    def history_hours(self) -> float:
-        """How far back its history of minutes reaches; 0: it has none."""
-        return 0.0
-
-    async def history(self, code: str, start: EpochUs, end: EpochUs, clock: Clock) -> list[Bar]:
-        """The minutes of `code` in which there were prices, from `start` to `end`, in any order. Others may be among
-        them: whoever asks takes what was asked for.
-
-        Raises:
-            FeedError: as in `run`.
-
-        """
-        raise NotImplementedError(f"{self.settings.type} has no history")
-
     @abc.abstractmethod
     async def run(self, feed: Feed) -> None:
         """Connect, subscribe, and deliver ticks to `feed` until the connection ends.
@@ -186,6 +171,25 @@ class Provider(abc.ABC, Generic[S]):
         Raises:
             FeedError: the connection ended or could not be made; `fatal` when retrying cannot help. All of the
                 provider's and the network's failures are translated to this, with what to do in the message.
+
+        """
+
+
+class HistoryProvider(Provider[S]):
+    """One that also knows what was, minute by minute."""
+
+    @property
+    @abc.abstractmethod
+    def history_hours(self) -> float:
+        """How far back that reaches; 0: it is switched off."""
+
+    @abc.abstractmethod
+    async def history(self, code: str, start: EpochUs, end: EpochUs, clock: Clock) -> list[Bar]:
+        """The minutes of `code` in which there were prices, from `start` to `end`, in any order. Others may be among
+        them: whoever asks takes what was asked for.
+
+        Raises:
+            FeedError: as in `run`.
 
         """
 

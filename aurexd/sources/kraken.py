@@ -14,7 +14,7 @@ from aurexd.backoff import Backoff
 from aurexd.clock import Clock
 from aurexd.errors import FeedError
 from aurexd.market import SECOND_US, EpochUs, Instrument, parse_time
-from aurexd.sources.base import Bar, Feed, Provider, SourceSettings, Traits
+from aurexd.sources.base import Bar, Feed, HistoryProvider, SourceSettings, Traits
 from aurexd.sources.plausible import excerpt, of_this_century, usable
 from aurexd.sources.polling import fetch, http_client
 from aurexd.sources.websocket import (
@@ -192,7 +192,7 @@ def refusal(answer: Answer) -> FeedError:
 # --- the connection ---
 
 
-class Kraken(Provider[KrakenSettings]):
+class Kraken(HistoryProvider[KrakenSettings]):
     """Listens to Kraken. Codes are its pairs: `PAXG/USD`."""
 
     title = "Kraken"
@@ -213,7 +213,7 @@ class Kraken(Provider[KrakenSettings]):
 
     @property
     def history_hours(self) -> float:
-        """See `Provider.history_hours`."""
+        """See `HistoryProvider.history_hours`."""
         return HISTORY_HOURS if self._history_url else 0.0
 
     @property
@@ -223,7 +223,7 @@ class Kraken(Provider[KrakenSettings]):
         return (HISTORY_URL if self.settings.url == URL else "") if given is None else given
 
     async def history(self, code: str, start: EpochUs, end: EpochUs, clock: Clock) -> list[Bar]:
-        """See `Provider.history`."""
+        """See `HistoryProvider.history`."""
         del end  # there is no such parameter
         query = urlencode({"pair": code.replace("/", ""), "interval": 1, "since": start // SECOND_US - 60})
         async with http_client(self.title, None) as client:

@@ -31,7 +31,7 @@ from aurexd.backoff import Backoff
 from aurexd.clock import Clock
 from aurexd.errors import FeedError
 from aurexd.market import SECOND_US, EpochUs, Instrument
-from aurexd.sources.base import Bar, Feed, Traits
+from aurexd.sources.base import Bar, Feed, HistoryProvider, Traits
 from aurexd.sources.plausible import usable
 from aurexd.sources.polling import Answer, Asking, Polling, PollingSettings, Quote
 
@@ -60,7 +60,7 @@ class YFinanceSettings(PollingSettings):
     )
 
 
-class YFinance(Polling[YFinanceSettings]):
+class YFinance(Polling[YFinanceSettings], HistoryProvider[YFinanceSettings]):
     """Polls Yahoo through yfinance. Codes are Yahoo's: `GC=F`."""
 
     title = "Yahoo (yfinance)"
@@ -114,11 +114,11 @@ class YFinance(Polling[YFinanceSettings]):
 
     @property
     def history_hours(self) -> float:
-        """See `Provider.history_hours`."""
+        """See `HistoryProvider.history_hours`."""
         return HISTORY_HOURS
 
     async def history(self, code: str, start: EpochUs, end: EpochUs, clock: Clock) -> list[Bar]:
-        """See `Provider.history`."""
+        """See `HistoryProvider.history`."""
         del clock
         thread = self._start_thread()
         try:

@@ -19,7 +19,7 @@ from aurexd.calendar import ALWAYS
 from aurexd.clock import Clock, LoopClock
 from aurexd.errors import FeedError
 from aurexd.market import EpochUs, parse_time
-from aurexd.sources.base import Bar, Feed, Provider, SourceSettings
+from aurexd.sources.base import Bar, Feed, HistoryProvider, SourceSettings
 from aurexd.store import Store
 from tests.updates import price_at
 
@@ -27,7 +27,7 @@ NOON = parse_time("2026-11-25T12:00:00Z")
 MINUTE_US = 60_000_000
 
 
-class Historian(Provider[SourceSettings]):
+class Historian(HistoryProvider[SourceSettings]):
     """Knows every minute; the last that was asked for is `asked`."""
 
     def __init__(self) -> None:
