@@ -10,6 +10,7 @@ import secrets
 from collections.abc import Iterable
 from typing import Any
 
+import msgspec
 import pykka
 import structlog
 import trio
@@ -123,7 +124,6 @@ class Alerts(TrioActor):
     async def _deliver(self, fired: Iterable[AlertFired]) -> None:
         for alert in fired:
             if alert.number > self._delivered:
-                self._delivered = alert.number
                 log.info(
                     "alert_fired",
                     alert=alert.alert.alert_id,
@@ -132,12 +132,26 @@ class Alerts(TrioActor):
                     late=alert.alert.late,
                     paused_until=alert.alert.paused_until,
                 )
-                await tell_when_room(self._hub, alert)
+                await self._tell_hub(alert)
+
+    async def _tell_hub(self, alert: AlertFired) -> None:
+        self._delivered = alert.number
+        await tell_when_room(self._hub, alert)
 
     async def _catch_up(self) -> None:
         """What was stored and not acknowledged, and the hub may not know of."""
         async with self._catching_up:
-            await self._deliver(await self._missed())
+            missed = await self._missed()
+            just_fired = {alert.number for alert in self._held}
+            for alert in missed:
+                if alert.number in just_fired:
+                    await self._deliver([alert])
+                else:  # whoever was there before may have told its owner
+                    again = msgspec.structs.replace(alert.alert, redelivered=True)
+                    await self._tell_hub(msgspec.structs.replace(alert, alert=again))
+            told_again = sum(alert.number not in just_fired for alert in missed)
+            if told_again:
+                log.info("alerts_told_again", count=told_again)
             while self._held:
                 held, self._held = self._held, []
                 await self._deliver(held)

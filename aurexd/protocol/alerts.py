@@ -265,5 +265,5 @@ class AlertData(Output, frozen=True, kw_only=True, gc=False):
         Timestamp | None,
         Meta(description="Too many alerts: the rule is snoozed until then; null: it is not."),
     ]
-    redelivered: Annotated[bool, Meta(description="It was sent before and not acknowledged.")]
+    redelivered: Annotated[bool, Meta(description="It may have been sent before; it was not acknowledged.")]
     note: Annotated[str, Meta(description="The rule's.")]

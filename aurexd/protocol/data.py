@@ -272,7 +272,7 @@ class CandleData(Output, frozen=True, kw_only=True, gc=False):
     instrument: Annotated[Instrument, Meta(description="What is quoted.")]
     final: Annotated[bool, Meta(description="The interval is over.")]
     revision: Annotated[
-        int, Meta(description="Grows with every change of this candle; a late tick may change a final one.")
+        int, Meta(description="How often a late tick changed it when it was final already; else 0.")
     ]
     filled: Annotated[bool, Meta(description="Taken from a provider's history: aurexd was not there.")]
 

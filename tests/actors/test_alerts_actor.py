@@ -37,6 +37,7 @@ from aurexd.protocol.alerts import (
     AlertAckData,
     AlertAckedData,
     AlertCreateData,
+    AlertData,
     AlertDeleteData,
     AlertListData,
     AlertListedData,
@@ -120,8 +121,11 @@ class House:
             await trio.sleep(0.005)
         return self.hub_actor.told
 
+    def told_of(self) -> list[AlertData]:
+        return [m.alert for m in self.hub_actor.told if isinstance(m, AlertFired)]
+
     def alert_ids(self) -> list[str]:
-        return [m.alert.alert_id for m in self.hub_actor.told if isinstance(m, AlertFired)]
+        return [alert.alert_id for alert in self.told_of()]
 
     def record(self, *records: Recorded) -> None:
         for each in records:
@@ -208,6 +212,7 @@ async def test_what_nobody_acknowledged_is_told_again_after_a_crash_and_what_was
     async with opened(tmp_path / "a.db") as house:
         await house.told(bool)
         assert house.alert_ids() == [second]
+        assert house.told_of()[0].redelivered, "who was there before may have told its owner"
 
 
 async def test_without_a_store_rules_are_refused_with_what_to_do() -> None:

@@ -70,14 +70,27 @@ async function types(definitions, names, head, known = new Set()) {
     format: false,
   });
   const body = text.replace(/export type Everything = .*\n/, "");
-  const used = [...known].filter((name) => new RegExp(`\\b${name}\\b`).test(body)).sort();
+  const code = body.replace(/\/\*[^]*?\*\//g, "");
+  const used = [...known].filter((name) => new RegExp(`\\b${name}\\b`).test(code)).sort();
   const imports = used.length > 0 ? `import type { ${used.join(", ")} } from "./protocol.gen.js";\n` : "";
   return `${head}\n${imports}\n${body}`;
 }
 
 const protocol = schema("jsonschema").$defs;
 const http = schema("openapi").components.schemas;
-const shared = Object.keys(http).filter((name) => JSON.stringify(http[name]) === JSON.stringify(protocol[name]));
+
+/** @param {object} node */
+const refs = (node) =>
+  [...JSON.stringify(node).matchAll(/"#\/(?:components\/schemas|\$defs)\/(\w+)"/g)].map((m) => m[1]);
+/** @param {object | undefined} node */
+const told = (node) => JSON.stringify(node ?? null).replaceAll("#/components/schemas/", "#/$defs/");
+
+// The same in both, as is all that it is made of.
+let shared = Object.keys(http).filter((name) => told(http[name]) === told(protocol[name]));
+for (let before = -1; before !== shared.length;) {
+  before = shared.length;
+  shared = shared.filter((name) => refs(http[name]).every((ref) => shared.includes(ref)));
+}
 const made = "Made by `npm run generate` from the daemon's own types; a check fails when it is stale.";
 
 const files = {

@@ -1162,7 +1162,7 @@ export interface CandleData {
    */
   final: boolean;
   /**
-   * Grows with every change of this candle; a late tick may change a final one.
+   * How often a late tick changed it when it was final already; else 0.
    */
   revision: number;
   /**
@@ -1258,7 +1258,7 @@ export interface AlertData {
    */
   paused_until: string | null;
   /**
-   * It was sent before and not acknowledged.
+   * It may have been sent before; it was not acknowledged.
    */
   redelivered: boolean;
   /**
