@@ -17,7 +17,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import Match, Route
 from starlette.types import Message, Receive, Send
 from starlette.types import Scope as AsgiScope
 
@@ -156,7 +156,6 @@ class Api:
             },
         )
         self.routes.router.redirect_slashes = False
-        self._paths = {route.path for route in self.routes.routes if isinstance(route, Route)}
 
     async def app(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         """The routes; while the daemon drains, only those that say how it is, and to who may not read, only what is
@@ -167,12 +166,15 @@ class Api:
     def _counting(self, scope: AsgiScope, send: Send) -> Send:
         async def counted(message: Message) -> None:
             if message["type"] == "http.response.start":
-                path = scope["path"]
-                known = "/page/{name}" if path.startswith("/page/") else path
-                self.answered[known if known in self._paths else "other", message["status"]] += 1
+                self.answered[self._route(scope), message["status"]] += 1
             await send(message)
 
         return counted
+
+    def _route(self, scope: AsgiScope) -> str:
+        """The path as the route has it, `{name}` and all: what clients make up must not become many of them."""
+        routes = (route for route in self.routes.routes if isinstance(route, Route))
+        return next((r.path for r in routes if r.matches(scope)[0] is not Match.NONE), "other")
 
     def _refusal(self, scope: AsgiScope) -> Response | None:
         """In front of all routes, so that it holds for a new one, too."""
