@@ -9,8 +9,8 @@ CONTRACT := tests/contract/node_modules/.installed
 WEB := web/node_modules/.installed
 DASHBOARD := aurexd/dashboard/index.html
 
-# Debian packages with the servers that the slow tests run against, on ports and with files of their own.
-SERVERS := haproxy nginx libnginx-mod-stream prometheus systemd socat man-db
+# Debian packages with the servers (and the browser) that the slow tests run against, on ports and with files of their own.
+SERVERS := haproxy nginx libnginx-mod-stream prometheus systemd socat man-db chromium
 
 # Where `make install` puts things. DESTDIR goes before all of them, for packages. The daemon runs where homes are hidden
 # from it, so its Python must be the system's: 3.11 or newer with venv (Debian: python3-venv).
@@ -20,7 +20,7 @@ SYSTEM_PYTHON ?= /usr/bin/python3
 LIBRARY = $(PREFIX)/lib/aurexd
 UNITS = aurexd.service aurexd.socket aurexd-control.socket
 
-.PHONY: help run test test-fast check web web-check browser dashboard dashboard-test format servers bench autobahn systemd man install \
+.PHONY: help run test coverage test-fast check web web-check dashboard dashboard-test format servers bench autobahn systemd man install \
 	uninstall clean
 .DEFAULT_GOAL := help
 
@@ -53,10 +53,13 @@ dashboard:  ## build the dashboard into aurexd/dashboard; without Node the daemo
 run: $(SETUP) dashboard  ## set up everything and start the daemon: http://localhost:8000
 	$(BIN)/aurexd run --config conf/aurexd.dev.toml
 
-test: $(SETUP) $(CONTRACT) check servers dashboard  ## the daemon: lint, types, all tests; web-check and dashboard-test are the rest
-	$(BIN)/python -m pytest -n 3 --dist loadfile --cov --cov-report term:skip-covered $(PYTEST)
+test: $(SETUP) $(CONTRACT) check web-check dashboard-test  ## everything: lint, types, all tests
+	$(BIN)/python -m pytest -n 3 --dist loadfile $(PYTEST)
 
-dashboard-test: $(SETUP) $(DASHBOARD) browser  ## the whole of the dashboard in a real Chromium
+coverage: $(SETUP) $(CONTRACT) servers  ## the daemon's tests, twice as long, and what of it they do not run
+	$(BIN)/python -m pytest -n 3 --dist loadfile --cov --cov-report term-missing:skip-covered $(PYTEST)
+
+dashboard-test: $(SETUP) $(DASHBOARD) servers  ## the whole of the dashboard in a real Chromium
 	npm run --prefix web --workspace dashboard --silent e2e
 
 test-fast: $(SETUP)  ## the tests that need no process of their own
@@ -70,16 +73,13 @@ check: $(SETUP)  ## format, lint, types
 web: $(WEB)  ## build what runs in a browser: the TypeScript client, and what is made with it
 	npm run --prefix web build
 
-web-check: $(SETUP) browser web  ## the format, lint, types, generated code, size and tests of that
+web-check: $(SETUP) servers web  ## the format, lint, types, generated code, size and tests of that
 	npm run --prefix web check
 	npm run --prefix web test
 
 format: $(SETUP)  ## write the code as ruff formats it
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
-
-browser: SERVERS := chromium
-browser: servers
 
 servers:  ## install the servers that tests need (Debian, as root); else say which are missing
 	@missing=; for package in $(SERVERS); do \

@@ -1,4 +1,4 @@
-"""What is asked of Prometheus: the queries of the dashboard, and those of the alert rules."""
+"""What is asked of Prometheus: the queries of the dashboard, and those of the alerting rules."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LABEL = re.compile(r"(\w+)\s*(?:=|!=|=~|!~)")
 
 
 def rules() -> list[dict[str, Any]]:
-    """The alert rules."""
+    """The alerting rules."""
     (group,) = yaml.safe_load(RULES.read_text())["groups"]
     found: list[dict[str, Any]] = group["rules"]
     return found

@@ -1,4 +1,4 @@
-"""Asks a real Prometheus, which scrapes a real daemon, everything that the dashboard and the alert rules ask.
+"""Asks a real Prometheus, which scrapes a real daemon, everything that the dashboard and the alerting rules ask.
 
     python -m tests.metrics.queries
 

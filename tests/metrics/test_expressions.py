@@ -1,4 +1,4 @@
-"""The dashboard and the alert rules ask for what there is, and each rule says what to do."""
+"""The dashboard and the alerting rules ask for what there is, and each rule says what to do."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_each_rule_says_how_urgent_it_is_what_it_means_and_where_it_stands_what_
 
 
 def test_every_rule_is_in_the_manual_and_no_other() -> None:
-    section = OPERATIONS_MD.split("\n### Alert rules\n")[1].split("\n## ")[0]
+    section = OPERATIONS_MD.split("\n### Alerting rules\n")[1].split("\n## ")[0]
     assert re.findall(r"^#### (\w+)$", section, re.MULTILINE) == [rule["alert"] for rule in rules()]
 
 
