@@ -315,11 +315,20 @@ describe("alerts", () => {
     await page.getByRole("dialog").waitFor({ state: "detached" });
     const words = () => rules(page).textContent();
     const before = await words();
-    await plot.hover({ position: { x: 300, y: 60 } });
-    await expect.poll(() => plot.getAttribute("data-over")).toBe("line");
-    await page.mouse.down();
     const box = await plot.boundingBox();
-    await page.mouse.move((box?.x ?? 0) + 300, (box?.y ?? 0) + 110, { steps: 5 });
+    if (box === null) throw new Error("the chart is not to be seen");
+    // The scale follows the prices, and the line the scale: it is where the mouse finds it.
+    let y = 0;
+    const find = async () => {
+      for (y = 20; y < box.height - 60; y += 3) {
+        await page.mouse.move(box.x + 300, box.y + y);
+        if ((await plot.getAttribute("data-over")) === "line") return true;
+      }
+      return false;
+    };
+    await expect.poll(find, { timeout: 20_000 }).toBe(true);
+    await page.mouse.down();
+    await page.mouse.move(box.x + 300, box.y + y + 50, { steps: 5 });
     await page.mouse.up();
     await expect.poll(words).not.toBe(before);
     await forget(page);
