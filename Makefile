@@ -7,6 +7,7 @@ BIN := $(VENV)/bin
 SETUP := $(VENV)/.installed
 CONTRACT := tests/contract/node_modules/.installed
 WEB := web/node_modules/.installed
+CLIENT := web/client/dist/index.js
 DASHBOARD := aurexd/dashboard/index.html
 
 # Debian packages with the servers (and the browser) that the slow tests run against, on ports and with files of their own.
@@ -20,7 +21,7 @@ SYSTEM_PYTHON ?= /usr/bin/python3
 LIBRARY = $(PREFIX)/lib/aurexd
 UNITS = aurexd.service aurexd.socket aurexd-control.socket
 
-.PHONY: help run test coverage test-fast check web web-check dashboard dashboard-test format servers bench autobahn systemd man install \
+.PHONY: help run test daemon-test coverage test-fast check web web-check dashboard dashboard-test format servers bench autobahn systemd man install \
 	uninstall clean
 .DEFAULT_GOAL := help
 
@@ -42,6 +43,9 @@ $(WEB): web/package.json web/package-lock.json $(wildcard web/*/package.json)
 	npm ci --prefix web --ignore-scripts --no-audit --no-fund
 	touch $@
 
+$(CLIENT): $(WEB) $(shell find web/client/src web/client/scripts -type f 2>/dev/null)
+	npm run --prefix web --workspace client build
+
 $(DASHBOARD): $(WEB) $(shell find web/client/src web/dashboard/src web/dashboard/scripts -type f 2>/dev/null) \
 		web/dashboard/index.html web/dashboard/vite.config.ts
 	npm run --prefix web --workspace dashboard --silent build
@@ -53,7 +57,11 @@ dashboard:  ## build the dashboard into aurexd/dashboard; without Node the daemo
 run: $(SETUP) dashboard  ## set up everything and start the daemon: http://localhost:8000
 	$(BIN)/aurexd run --config conf/aurexd.dev.toml
 
-test: $(SETUP) $(CONTRACT) check web-check dashboard-test  ## everything: lint, types, all tests
+test: $(SETUP) $(CONTRACT) check servers web  ## everything: lint, types, all tests
+	@# Side by side, because they wait more than they work.
+	$(MAKE) --no-print-directory --jobs 2 --output-sync=line daemon-test web-check dashboard-test
+
+daemon-test: $(SETUP) $(CONTRACT) servers  ## the daemon's tests
 	$(BIN)/python -m pytest -n 3 --dist loadfile $(PYTEST)
 
 coverage: $(SETUP) $(CONTRACT) servers  ## the daemon's tests, twice as long, and what of it they do not run
@@ -70,8 +78,7 @@ check: $(SETUP)  ## format, lint, types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-web: $(WEB)  ## build what runs in a browser: the TypeScript client, and what is made with it
-	npm run --prefix web build
+web: $(CLIENT) $(DASHBOARD)  ## build what runs in a browser: the TypeScript client, and what is made with it
 
 web-check: $(SETUP) servers web  ## the format, lint, types, generated code, size and tests of that
 	npm run --prefix web check
