@@ -295,9 +295,6 @@ export class ChartController {
     on("pointerdown", this.#pointerDown);
     on("pointerup", this.#pointerUp);
     on("pointercancel", this.#pointerUp);
-    on("pointerleave", () => {
-      if (!this.#dragged) this.#events.onPointer(null);
-    });
   }
 
   #near(y: number, reach: number): Line | null {

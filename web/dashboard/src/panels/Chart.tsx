@@ -141,7 +141,8 @@ function Plot({ symbol, interval }: { symbol: string; interval: Interval }) {
   return (
     <>
       <Legend bar={legend} by={scale.by} decimals={scale.decimals} intervalMs={INTERVAL_MS[interval]} />
-      <div className="plot">
+      {/* The button counts as the plot: it must not go away under the pointer that comes for it. */}
+      <div className="plot" onPointerLeave={() => setPointer(null)}>
         {doubt ? (
           <div className="watermark" data-tone={qualityWords(quality ?? "").tone} aria-hidden="true">
             {doubt}
