@@ -57,15 +57,16 @@ dashboard:  ## build the dashboard into aurexd/dashboard; without Node the daemo
 run: $(SETUP) dashboard  ## set up everything and start the daemon: http://localhost:8000
 	$(BIN)/aurexd run --config conf/aurexd.dev.toml
 
-test: $(SETUP) $(CONTRACT) check servers web  ## everything: lint, types, all tests
+test:  ## everything: lint, types, all tests
 	@# Side by side, because they wait more than they work.
-	$(MAKE) --no-print-directory --jobs 2 --output-sync=line daemon-test web-check dashboard-test
+	$(MAKE) --no-print-directory --jobs 3 --output-sync=line $(SETUP) $(CONTRACT) web servers
+	$(MAKE) --no-print-directory --jobs 2 --output-sync=line daemon-test check web-check dashboard-test
 
 daemon-test: $(SETUP) $(CONTRACT) servers  ## the daemon's tests
-	$(BIN)/python -m pytest -n 3 --dist loadfile $(PYTEST)
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(PYTEST)
 
 coverage: $(SETUP) $(CONTRACT) servers  ## the daemon's tests, twice as long, and what of it they do not run
-	$(BIN)/python -m pytest -n 3 --dist loadfile --cov --cov-report term-missing:skip-covered $(PYTEST)
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --cov --cov-report term-missing:skip-covered $(PYTEST)
 
 dashboard-test: $(SETUP) $(DASHBOARD) servers  ## the whole of the dashboard in a real Chromium
 	npm run --prefix web --workspace dashboard --silent e2e
