@@ -27,8 +27,9 @@ async def timetable() -> AsyncIterator[None]:
 
     What was seen alive stays out of it even then: Python takes a last look at everything when it ends.
     """
-    before = gc.get_threshold()
+    before, was_on = gc.get_threshold(), gc.isenabled()
     gc.set_threshold(*before[:2], NEVER)
+    gc.enable()
     _look_at_all()
     try:
         async with trio.open_nursery() as nursery:
@@ -37,6 +38,8 @@ async def timetable() -> AsyncIterator[None]:
             nursery.cancel_scope.cancel()
     finally:
         gc.set_threshold(*before)
+        if not was_on:
+            gc.disable()
 
 
 async def _look_now_and_then() -> None:

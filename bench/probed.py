@@ -20,7 +20,7 @@ from typing import Any
 
 import trio
 
-from aurexd import cli
+from aurexd.__main__ import main
 
 SLOW_S = 0.005
 
@@ -85,4 +85,4 @@ class Probe(trio.abc.Instrument):
 
 if __name__ == "__main__":
     trio.run = functools.partial(trio.run, instruments=[Probe(sys.argv[1])])  # type: ignore[assignment]
-    cli.main(sys.argv[2:])
+    main(sys.argv[2:])

@@ -52,3 +52,14 @@ async def test_a_full_look_is_taken_at_the_start_and_every_hour_however_many_com
         assert looks, "left to itself Python would have looked"
     assert gc.get_threshold() == before
     gc.unfreeze()  # what the other tests leave behind is to be found again
+
+
+async def test_it_collects_while_it_lasts_also_where_the_start_has_stopped_that() -> None:
+    gc.disable()
+    try:
+        async with garbage.timetable():
+            assert gc.isenabled()
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
+        gc.unfreeze()
