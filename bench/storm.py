@@ -1,7 +1,7 @@
 """A restart under a crowd: when is each client back and current, what did it miss, and what did the others notice?
 
     python bench/storm.py [--clients 300] [--processes 2] [--plain] [--key ecdsa|rsa] [--tick 0.1] [--pin] [--json]
-    python bench/storm.py --lone [--rounds 10]
+    python bench/storm.py --lone [--rounds 10] [--socket]
     python bench/storm.py --cuts 1000 [--clients 100]
 
 TLS clients with the reference backoff (`reference.py`) stay connected while the daemon is restarted under them, once by
@@ -15,8 +15,10 @@ and time each tick from the moment it was due at the provider (`ticker.py`). The
 - `client_cpu_s`: what the clients themselves took of the processors, in the whole run. With `--pin` the daemon has one
   processor to itself and they share the others.
 
-`--lone`: one client alone, restarted again and again. `--cuts`: no restart; so many connections, every second of them
-cut at a random moment, by a reset, an end, or by falling silent: how many of the others became current.
+`--lone`: one client alone, restarted again and again. `--socket`: the listening socket is held meanwhile, as
+aurexd.socket does it under systemd, so that who comes while nothing runs waits instead of being refused. `--cuts`: no
+restart; so many connections, every second of them cut at a random moment, by a reset, an end, or by falling silent:
+how many of the others became current.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ import os
 import random
 import resource
 import signal
+import socket
 import ssl
 import subprocess
 import sys
@@ -51,6 +54,14 @@ ARRIVE_PER_S = 150
 """How fast the crowd comes at first."""
 BACK_WITHIN_S = 120.0
 CUTS = ["connected", "handshaking", "upgrading", "upgraded", "open", "open"]
+
+HAND_OVER = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1", LISTEN_FDNAMES="aurexd.socket")
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+"""A socket is handed over as sd_listen_fds(3) has it: it is the fourth file, and the process is named."""
 
 
 # --- the daemon ---
@@ -81,6 +92,9 @@ class Daemon:
             [sys.executable, str(BENCH / "ticker.py"), str(provider), str(args.tick)]
         )
         self._process: subprocess.Popen[bytes] | None = None
+        self._socket: socket.socket | None = None
+        if args.socket:
+            self._socket = socket.create_server(("127.0.0.1", self.port), backlog=4096)
 
     @property
     def pid(self) -> int:
@@ -96,9 +110,13 @@ class Daemon:
         """Start it and wait until it serves; when that was."""
         command = [sys.executable, str(BENCH / "probed.py"), str(self._folder / "turns")]
         command += ["run", "--config", str(self._folder / "aurexd.toml")]
+        handed: list[int] = []
+        if self._socket is not None:
+            command = [sys.executable, "-c", HAND_OVER, str(self._socket.fileno()), *command]
+            handed.append(self._socket.fileno())
         started = self.log.count('"daemon_started"')
         with (self._folder / "log").open("ab") as log:
-            self._process = subprocess.Popen(command, stdout=log, stderr=log)
+            self._process = subprocess.Popen(command, stdout=log, stderr=log, pass_fds=handed)
         if self._pin:
             os.sched_setaffinity(self._process.pid, {max(os.sched_getaffinity(0)) + 1})
         while self.log.count('"daemon_started"') == started:
@@ -127,6 +145,8 @@ class Daemon:
             if process is not None and process.poll() is None:
                 process.kill()
                 process.wait()
+        if self._socket is not None:
+            self._socket.close()
 
     def turns(self, begin: float, end: float) -> dict[str, float]:
         """What the probe saw within these times."""
@@ -405,6 +425,7 @@ def main() -> None:
     parser.add_argument("--quiet", type=float, default=10)
     parser.add_argument("--lone", action="store_true")
     parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--socket", action="store_true")
     parser.add_argument("--cuts", type=int, default=0)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--pin", action="store_true")
