@@ -167,6 +167,7 @@ export class Alerts {
     this.#show({ rules: this.#book.view });
     try {
       const answer = await this.#context.request(message);
+      if (answer.type === "alert.created") this.#book.made(key, answer.data.rule);
       this.take(answer); // it comes before the change is taken back, so that nothing flickers
       return answer;
     } catch (error) {

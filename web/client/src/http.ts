@@ -8,16 +8,19 @@ const ANSWER_MS = 15_000;
 /** An answer that is an error; `status` 0: there was none. */
 export class HttpFailure extends AurexError {
   readonly status: number;
+  readonly #showedToken: boolean;
 
-  constructor(status: number, message: string, retryAfterMs: number | null = null) {
+  constructor(status: number, message: string, retryAfterMs: number | null = null, showedToken = true) {
     super(status === 0 ? "connection_lost" : `http_${String(status)}`, message, retryAfterMs);
     this.status = status;
+    this.#showedToken = showedToken;
   }
 
   /** Said as the end of a connection. */
   get closing(): Closing {
     const { status, message, retryAfterMs } = this;
-    const cause = status === 0 ? "lost" : status === 401 ? "bad_token" : status === 403 ? "forbidden" : this.code;
+    const unknown = this.#showedToken ? "bad_token" : "unauthenticated";
+    const cause = status === 0 ? "lost" : status === 401 ? unknown : status === 403 ? "forbidden" : this.code;
     const final = [400, 401, 403, 421].includes(status);
     return { cause, message, code: status || null, retryAfterMs, final };
   }
@@ -62,7 +65,7 @@ export class Http {
     }
     if (response.ok) return response;
     const after = Number(response.headers.get("Retry-After") ?? NaN) * 1000;
-    throw new HttpFailure(response.status, await problem(response), milliseconds(after));
+    throw new HttpFailure(response.status, await problem(response), milliseconds(after), shown !== null);
   }
 
   /** The JSON answer of a GET. @throws HttpFailure */

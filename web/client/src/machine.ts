@@ -138,7 +138,10 @@ export class Machine {
     return due.length === 0 ? null : Math.min(...due);
   }
 
-  /** Connect, and stay connected. What was told not to come back, or gave up, does so only `again`, and then afresh. */
+  /**
+   * Connect, and stay connected. What was told not to come back, or gave up, does so only `again`, and then afresh; what
+   * waits does so no longer, unless the server named the time.
+   */
   start(now: number, again = false): Effect[] {
     if (!this.#wanted || (again && this.#stopped !== null)) {
       this.#wanted = true;
@@ -147,6 +150,8 @@ export class Machine {
       this.#failures = 0;
       this.#websocketBarred = false;
       this.#preferred = this.#best();
+      this.#try(now);
+    } else if (again && this.#line === null && this.#attempt === null && !this.#advised) {
       this.#try(now);
     }
     return this.#take();

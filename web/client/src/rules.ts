@@ -7,6 +7,8 @@ export type Condition = AlertRule["condition"];
 /** A rule; `pending` while the server has not confirmed what is shown. A new one has an id of this client's until then. */
 export interface RuleView extends AlertRule {
   readonly pending: "create" | "update" | null;
+  /** Its own for as long as it is shown, also where the server gives it its id meanwhile. */
+  readonly key: string;
 }
 
 type Change =
@@ -17,20 +19,24 @@ type Change =
 export class RuleBook {
   #known = new Map<string, AlertRule>();
   readonly #changes = new Map<number, Change>();
+  /** Rules that were made here, by the server's ids: as what they were shown at first. */
+  readonly #made = new Map<string, string>();
   #keys = 0;
 
   /** All rules, oldest first, as they will be if everything that was asked is granted. */
   get view(): readonly RuleView[] {
     const rules = new Map<string, RuleView>();
-    for (const rule of this.#known.values()) rules.set(rule.rule_id, { ...rule, pending: null });
+    for (const rule of this.#known.values()) {
+      rules.set(rule.rule_id, { ...rule, pending: null, key: this.#made.get(rule.rule_id) ?? rule.rule_id });
+    }
     for (const change of this.#changes.values()) {
       if (change.kind === "create") {
-        rules.set(change.rule.rule_id, { ...change.rule, pending: "create" });
+        rules.set(change.rule.rule_id, { ...change.rule, pending: "create", key: change.rule.rule_id });
       } else if (change.kind === "delete") {
         rules.delete(change.ruleId);
       } else {
         const rule = rules.get(change.data.rule_id);
-        if (rule !== undefined) rules.set(rule.rule_id, { ...updated(rule, change.data), pending: "update" });
+        if (rule !== undefined) rules.set(rule.rule_id, { ...rule, ...updated(rule, change.data), pending: "update" });
       }
     }
     return [...rules.values()];
@@ -72,6 +78,12 @@ export class RuleBook {
     this.#changes.delete(key);
   }
 
+  /** The rule that was asked for is there, with an id of the server's. */
+  made(key: number, rule: AlertRule): void {
+    const change = this.#changes.get(key);
+    if (change?.kind === "create") this.#made.set(rule.rule_id, change.rule.rule_id);
+  }
+
   /** The server has these rules and no others. */
   listed(rules: readonly AlertRule[]): void {
     this.#known = new Map(rules.map((rule) => [rule.rule_id, rule]));
@@ -85,6 +97,7 @@ export class RuleBook {
   /** The server has it no more. */
   remove(ruleId: string): void {
     this.#known.delete(ruleId);
+    this.#made.delete(ruleId);
   }
 
   #add(change: Change): number {

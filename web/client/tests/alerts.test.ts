@@ -58,6 +58,17 @@ test("a new rule is shown at once, and is the server's when it answers", async (
   ]);
 });
 
+test("a new rule keeps its key when the server gives it an id, so that a page keeps what it shows of it", async () => {
+  const page = await showing([]);
+  const keys = (): string[] => page.client.alerts.view.get().rules.map(({ key }) => key);
+  const created = page.client.alerts.create(CREATE);
+  const before = keys();
+  const id = page.socket.asked("alert.create")?.id ?? 0;
+  await page.socket.say({ type: "alert.created", id, data: { rule: rule({ rule_id: "r-2" }) }, timestamp: "" });
+  await created;
+  expect(keys()).toEqual(before);
+});
+
 test("what the server refuses is taken back", async () => {
   const page = await showing([rule({ note: "old" })]);
   const { alerts } = page.client;
@@ -187,7 +198,7 @@ test("when everything is answered, what is shown is what the server has", () => 
         expect(book.view.filter(({ pending }) => pending !== null).length).toBeLessThanOrEqual(asked.length);
       }
       while (asked.length > 0) answer(true);
-      expect(book.view).toEqual([...server.values()].map((one) => ({ ...one, pending: null })));
+      expect(book.view).toEqual([...server.values()].map((one) => ({ ...one, pending: null, key: one.rule_id })));
     }),
   );
 });

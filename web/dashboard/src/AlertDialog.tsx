@@ -1,6 +1,6 @@
 /** The form in which an alert rule is made or changed. */
 
-import { type ReactNode, useEffect, useId, useRef, useState } from "react";
+import { type ReactNode, useId, useLayoutEffect, useRef, useState } from "react";
 import {
   type AlertForm,
   check,
@@ -44,7 +44,8 @@ export function AlertDialog({ editing, close }: { editing: Editing; close: () =>
     setFailure(null);
   };
 
-  useEffect(() => {
+  // While it is still in the page: only then does the browser give the focus back to where it was.
+  useLayoutEffect(() => {
     const element = dialog.current;
     element?.showModal();
     return () => element?.close();

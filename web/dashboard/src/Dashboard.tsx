@@ -94,17 +94,12 @@ function ConnectionNotice({ session, sessions }: { session: Session; sessions: S
         <strong>{notice.title}.</strong> {notice.detail}
       </p>
       {connection.state === "connecting" || connection.state === "disconnected" ? (
-        <button type="button" className="button" onClick={() => retry(session)}>
+        <button type="button" className="button" onClick={() => session.client.connect()}>
           Try now
         </button>
       ) : null}
     </div>
   );
-}
-
-function retry({ client }: Session): void {
-  client.disconnect();
-  client.connect();
 }
 
 /** Keeps the log of what changed, for all symbols, whatever panels there are. */

@@ -141,7 +141,6 @@ const PanelFrame = memo(function PanelFrame({ panel, fixed = false }: { panel: P
   const fallback = useDefaultSymbol();
   const { title, perSymbol } = KIND[panel.kind];
   const symbol = panel.symbol ?? chosen ?? fallback;
-  const { layout } = settings.get();
   const name = perSymbol && symbol ? `${title} ${symbol}` : title;
   return (
     <section className="panel" data-kind={panel.kind} aria-label={name}>
@@ -173,7 +172,10 @@ const PanelFrame = memo(function PanelFrame({ panel, fixed = false }: { panel: P
           className="icon-button panel-close"
           aria-label={`Remove ${name}`}
           title="Remove this panel"
-          onClick={() => settings.set({ layout: remove(layout, panel.id) })}
+          onClick={({ currentTarget }) => {
+            focusNext(currentTarget);
+            settings.set({ layout: remove(settings.get().layout, panel.id) });
+          }}
         >
           <Cross />
         </button>
@@ -188,6 +190,14 @@ const PanelFrame = memo(function PanelFrame({ panel, fixed = false }: { panel: P
     </section>
   );
 });
+
+/** The focus goes on to the next panel before its own goes away; after the last one, to where panels are added. */
+function focusNext(button: HTMLElement): void {
+  const all = [...(button.closest(".aurex")?.querySelectorAll<HTMLElement>(".panel-close") ?? [])];
+  const at = all.indexOf(button);
+  const next = all[at + 1] ?? all[at - 1] ?? button.closest(".aurex")?.querySelector<HTMLElement>("[data-add-panel]");
+  next?.focus();
+}
 
 /** Which symbol this panel keeps to. */
 function PanelSymbol({ panel }: { panel: Panel }) {

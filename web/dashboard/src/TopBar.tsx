@@ -1,6 +1,6 @@
 /** Always in view: which symbol, how the connection is and how fast, and what can be set. */
 
-import { memo, useRef, useState } from "react";
+import { memo, useEffect, useRef, useState } from "react";
 import { useApp } from "./app-context";
 import { useConnection, useDefaultSymbol, usePrice, useStatus, useSymbols } from "./daemon";
 import { moveOf, number, span } from "./format";
@@ -156,11 +156,25 @@ function LayoutMenu() {
   const current = useSettings(settings);
   const served = useServed();
   const [open, setOpen] = useState(false);
+  const holder = useRef<HTMLDivElement>(null);
   const button = useRef<HTMLButtonElement>(null);
   const close = () => {
     setOpen(false);
     button.current?.focus();
   };
+  // Not by the focus: some browsers give none to a button that is clicked, and the menu would go before the click came.
+  useEffect(() => {
+    if (!open) return;
+    const elsewhere = ({ target }: Event) => {
+      if (target instanceof Node && !holder.current?.contains(target)) setOpen(false);
+    };
+    document.addEventListener("pointerdown", elsewhere);
+    document.addEventListener("focusin", elsewhere);
+    return () => {
+      document.removeEventListener("pointerdown", elsewhere);
+      document.removeEventListener("focusin", elsewhere);
+    };
+  }, [open]);
   const bring = async (chosen: File) => {
     try {
       settings.set(imported(await chosen.text()));
@@ -187,12 +201,10 @@ function LayoutMenu() {
   });
   return (
     <div
+      ref={holder}
       className="menu-holder"
       onKeyDown={(event) => {
         if (event.key === "Escape" && open) close();
-      }}
-      onBlur={(event) => {
-        if (!event.currentTarget.contains(event.relatedTarget)) setOpen(false);
       }}
     >
       <button
@@ -201,6 +213,7 @@ function LayoutMenu() {
         className="quiet-button"
         aria-expanded={open}
         aria-controls="aurex-layout-menu"
+        data-add-panel
         onClick={() => setOpen(!open)}
       >
         <Panels /> <span className="wide-only">Panels</span>

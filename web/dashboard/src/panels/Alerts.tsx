@@ -54,6 +54,7 @@ export function AlertsPanel() {
         <button
           type="button"
           className="button"
+          data-new-alert
           disabled={barred}
           onClick={() => editAlert(blank(symbol, decimals, price?.close, price?.close))}
         >
@@ -111,7 +112,7 @@ function Rules() {
   return (
     <ul className="rules" data-testid="rules">
       {[...alerts.rules].reverse().map((rule) => (
-        <Rule key={rule.rule_id} rule={rule} />
+        <Rule key={rule.key} rule={rule} />
       ))}
     </ul>
   );
@@ -140,6 +141,7 @@ function Rule({ rule }: { rule: RuleView }) {
     done.catch((error: unknown) => toasts.show({ tone: "bad", title: what, detail: failureWords(error) }));
   };
   const snoozed = rule.state === "snoozed";
+  const unborn = rule.pending === "create"; // the server does not know it yet
   const notes = [
     rule.repeat === "once" ? "once" : rule.repeat === "every_time" ? "every time" : "once per session",
     snoozed && rule.snoozed_until ? `until ${time(Date.parse(rule.snoozed_until), now)}` : null,
@@ -163,6 +165,7 @@ function Rule({ rule }: { rule: RuleView }) {
           <button
             type="button"
             className="link"
+            disabled={unborn}
             onClick={() =>
               attempt(
                 snoozed ? "The alert was not woken" : "The alert was not snoozed",
@@ -174,19 +177,39 @@ function Rule({ rule }: { rule: RuleView }) {
             <span className="hidden">: {words}</span>
           </button>
         ) : null}
-        <button type="button" className="link" onClick={() => editAlert(formOf(rule, decimals), rule.rule_id)}>
+        <button
+          type="button"
+          className="link"
+          disabled={unborn}
+          onClick={() => editAlert(formOf(rule, decimals), rule.rule_id)}
+        >
           Edit<span className="hidden">: {words}</span>
         </button>
         <button
           type="button"
           className="link"
-          onClick={() => attempt("The alert was not deleted", alerts.remove(rule.rule_id))}
+          disabled={unborn}
+          data-delete
+          onClick={({ currentTarget }) => {
+            focusNeighbour(currentTarget);
+            attempt("The alert was not deleted", alerts.remove(rule.rule_id));
+          }}
         >
           Delete<span className="hidden">: {words}</span>
         </button>
       </div>
     </li>
   );
+}
+
+/** The focus goes on to the next rule before its own goes away; after the last one, to where rules are made. */
+function focusNeighbour(button: HTMLElement): void {
+  const rule = button.closest("li");
+  const other = rule?.nextElementSibling ?? rule?.previousElementSibling;
+  const next = other
+    ? other.querySelector<HTMLElement>("[data-delete]")
+    : button.closest(".panel")?.querySelector<HTMLElement>("[data-new-alert]");
+  next?.focus();
 }
 
 function History() {
