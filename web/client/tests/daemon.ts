@@ -12,7 +12,7 @@ const INSTALLED = fileURLToPath(new URL("../../../.venv/bin/aurexd", import.meta
 export const AUREXD = process.env["AUREXD"] ?? (existsSync(INSTALLED) ? INSTALLED : "aurexd");
 
 /** A shared machine may be slow; a daemon that is not there by then never will be. */
-const START_MS = 30_000;
+const START_MS = 60_000;
 
 /** Ticks of a test symbol, a few a second. */
 export const SIMULATED = `
@@ -206,7 +206,7 @@ export function pause(ms: number): Promise<void> {
 }
 
 /** Ask until it holds. */
-export async function until(condition: () => boolean, what: string, ms = 15_000): Promise<void> {
+export async function until(condition: () => boolean, what: string, ms = 40_000): Promise<void> {
   const deadline = Date.now() + ms;
   while (!condition()) {
     if (Date.now() > deadline) throw new Error(`never: ${what}`);

@@ -7,8 +7,8 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { openBrowser, World } from "./world";
 
 const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
-/** Longer than anything here takes; a shared machine may be slow. */
-const SOON = 15_000;
+/** Much longer than anything here takes; a shared machine may be slow. */
+const SOON = 40_000;
 
 let browser: Browser;
 let world: World;
@@ -23,9 +23,16 @@ afterAll(async () => {
   await world.close();
 });
 
-afterEach(async () => {
+afterEach(async ({ task }) => {
+  // Of what failed, a machine far away shows this and no more.
+  if (task.result?.state === "fail") await report();
   await context.close();
 });
+
+async function report(): Promise<void> {
+  for (const page of context.pages()) console.log(await page.innerText("body"));
+  console.log(world.log.slice(-30).join("\n"));
+}
 
 /** A new visitor. What the page's policy forbids, and what breaks, fails the test that saw it. */
 async function visit(options: Parameters<Browser["newContext"]>[0] = {}): Promise<Page> {
@@ -41,10 +48,19 @@ async function visit(options: Parameters<Browser["newContext"]>[0] = {}): Promis
 }
 
 const broken: string[] = [];
+/** Longer than a line may be silent: three times `silence_s` of the world's. */
+const SLEPT_MS = 4000;
 
 afterEach(() => {
   expect(broken.splice(0)).toEqual([]);
 });
+
+/** The page has loaded, and nothing in it moves any more because something comes. */
+async function settled(page: Page): Promise<void> {
+  await until(price(page).first(), "Live");
+  await until(page.getByTestId("legend"), /C \d/);
+  await page.getByTestId("source-alltick").waitFor();
+}
 
 const price = (page: Page) => page.getByTestId("price-XAUUSD");
 const strip = (page: Page) => price(page).getByTestId("strip");
@@ -62,12 +78,12 @@ describe("prices", () => {
     await until(price(page), "alltick");
     await until(price(page), "Spot");
     await until(price(page), "Live");
-    expect(await strip(page).count()).toBe(0);
+    await strip(page).waitFor({ state: "detached" });
     await world.do("price", { mid: 4391.5 });
     await until(price(page), "4,391.50");
-    await expect.poll(() => price(page).locator(".price-figure").getAttribute("data-move")).toBe("up");
+    await price(page).locator('.price-figure[data-move="up"]').waitFor();
     await expect.poll(() => page.title()).toContain("4,391.50 XAUUSD");
-    expect(await page.getByTestId("connection").textContent()).toMatch(/Connected.*ms/);
+    await until(page.getByTestId("connection"), /Connected.*ms/);
   });
 
   test("when a source goes mute the next one takes over, and the page says so", async () => {
@@ -75,10 +91,7 @@ describe("prices", () => {
     await until(price(page), "alltick");
     await world.do("silence", { source: "alltick" });
     await until(price(page).getByTestId("source"), "backup");
-    await page
-      .getByTestId("failovers")
-      .filter({ hasText: /backup/ })
-      .waitFor();
+    await until(page.getByTestId("failovers"), "backup");
     await world.do("speak", { source: "alltick" });
   });
 
@@ -149,13 +162,18 @@ describe("the connection", () => {
     const client = await context.newCDPSession(page);
     await client.send("Page.setWebLifecycleState", { state: "frozen" });
     await world.do("cut");
-    await new Promise((resolve) => setTimeout(resolve, 4000));
+    await new Promise((resolve) => setTimeout(resolve, SLEPT_MS));
     await world.do("price", { mid: 4421.75 });
     await world.do("mend");
-    await client.send("Page.setWebLifecycleState", { state: "active" });
     const woke = performance.now();
+    await client.send("Page.setWebLifecycleState", { state: "active" });
     await until(price(page), "4,421.75");
-    expect(performance.now() - woke).toBeLessThan(1500); // with what this test itself needs to look
+    const wokeMs = performance.now() - woke;
+    // A machine that is busy takes its time for everything: it is what loading the page anew takes that it is held against.
+    const loaded = performance.now();
+    await page.reload();
+    await until(price(page), "4,421.75");
+    expect(wokeMs).toBeLessThan(1000 + performance.now() - loaded);
   });
 
   test("who may have no WebSocket reads the event stream, and comes back when it opens", async () => {
@@ -177,6 +195,7 @@ describe("the layout", () => {
   test("what the user arranged is there after a reload, and can be reset", async () => {
     const page = await visit();
     const order = () => page.locator(".panel").evaluateAll((all) => all.map((one) => one.getAttribute("aria-label")));
+    await settled(page);
     await page.getByRole("button", { name: "Remove System" }).click();
     await page.getByRole("button", { name: "Panels" }).click();
     await page.getByRole("button", { name: "Price", exact: true }).click();
@@ -186,12 +205,14 @@ describe("the layout", () => {
     await page.keyboard.press("Shift+ArrowRight");
     await expect.poll(async () => (await place())?.width).toBeGreaterThan(before?.width ?? 0);
     await page.getByRole("button", { name: /Colours/ }).click();
+    await page.locator('.aurex[data-theme="dark"]').waitFor();
     const arranged = await order();
     expect(arranged).not.toContain("System");
     await page.reload();
     await expect.poll(order).toEqual(arranged);
     await expect.poll(async () => (await place())?.width).toBeGreaterThan(before?.width ?? 0);
-    expect(await page.locator(".aurex").getAttribute("data-theme")).toBe("dark");
+    await page.locator('.aurex[data-theme="dark"]').waitFor();
+    await settled(page);
     await page.getByRole("button", { name: "Panels" }).click();
     await page.getByRole("button", { name: "Reset" }).click();
     await page.getByRole("region", { name: "System" }).waitFor();
@@ -199,6 +220,7 @@ describe("the layout", () => {
 
   test("a panel is dragged by its grip", async () => {
     const page = await visit();
+    await settled(page);
     const grip = page.getByRole("button", { name: /^Move or resize Price/ });
     await grip.hover();
     await page.mouse.down();
@@ -215,42 +237,40 @@ describe("the layout", () => {
   });
 });
 
+/** What axe has against the page as it stands; `AXE` is in it. */
+async function complaints(page: Page): Promise<readonly string[]> {
+  return await page.evaluate(async () => {
+    const { violations } = await (
+      window as unknown as {
+        axe: { run(): Promise<{ violations: { id: string; impact: string; nodes: { html: string }[] }[] }> };
+      }
+    ).axe.run();
+    return violations.map(
+      ({ id, impact, nodes }) => `${impact} ${id}: ${nodes.map(({ html }) => html.slice(0, 120)).join(" | ")}`,
+    );
+  });
+}
+
 describe("for everybody", () => {
   test.each(["dark", "light"] as const)("axe finds nothing in the %s page", async (colorScheme) => {
     const page = await visit({ colorScheme, bypassCSP: true });
-    await until(price(page), "Live");
-    await page.getByTestId("legend").filter({ hasText: "O" }).waitFor();
+    await settled(page);
     await page.evaluate(AXE);
-    const found = await page.evaluate(async () => {
-      const { violations } = await (
-        window as unknown as {
-          axe: { run(): Promise<{ violations: { id: string; impact: string; nodes: { html: string }[] }[] }> };
-        }
-      ).axe.run();
-      return violations.map(
-        ({ id, impact, nodes }) => `${impact} ${id}: ${nodes.map(({ html }) => html.slice(0, 120)).join(" | ")}`,
-      );
-    });
-    expect(found).toEqual([]);
+    expect(await complaints(page)).toEqual([]);
   });
 
   test("everything can be reached by the keyboard", async () => {
     const page = await visit();
-    await until(price(page), "Live");
-    const reached = new Set<string>();
-    for (let step = 0; step < 60; step += 1) {
+    await settled(page);
+    const wanted = new Set([/^Price per$/, /Panels/, /Colours/, /Move or resize Chart/, /^5m$/, /Remove System/]);
+    for (let step = 0; step < 150 && wanted.size > 0; step += 1) {
       await page.keyboard.press("Tab");
-      reached.add(
-        await page.evaluate(
-          () => document.activeElement?.getAttribute("aria-label") ?? document.activeElement?.textContent ?? "",
-        ),
+      const name = await page.evaluate(
+        () => document.activeElement?.getAttribute("aria-label") ?? document.activeElement?.textContent ?? "",
       );
+      for (const one of wanted) if (one.test(name)) wanted.delete(one);
     }
-    for (const wanted of ["Price per", /Panels/, /Colours/, /Move or resize Chart/, "5m", /Remove System/]) {
-      expect([...reached].some((name) => (typeof wanted === "string" ? name === wanted : wanted.test(name)))).toBe(
-        true,
-      );
-    }
+    expect([...wanted]).toEqual([]);
   });
 });
 
@@ -259,10 +279,17 @@ describe("alerts", () => {
   const toasts = (page: Page) => page.getByTestId("toasts");
 
   async function make(page: Page, level: string): Promise<void> {
-    await page.getByRole("button", { name: "New alert" }).click();
+    await page.getByRole("button", { name: "New alert", exact: true }).click();
     await page.getByRole("dialog").getByLabel("Level").fill(level);
     await page.getByRole("button", { name: "Make alert" }).click();
     await page.getByRole("dialog").waitFor({ state: "detached" });
+  }
+
+  /** The levels of all alerts that have fired and are on the disk. */
+  async function stored(): Promise<readonly number[]> {
+    const answer = await fetch(new URL("api/v1/alerts/history", world.url));
+    const { alerts } = (await answer.json()) as { alerts: { alert: { condition: { level: number } } }[] };
+    return alerts.map(({ alert }) => alert.condition.level);
   }
 
   async function forget(page: Page): Promise<void> {
@@ -274,7 +301,7 @@ describe("alerts", () => {
     await world.do("price", { mid: 4435 });
     const page = await visit();
     await until(price(page), "4,435.00");
-    await page.getByRole("button", { name: "New alert" }).click();
+    await page.getByRole("button", { name: "New alert", exact: true }).click();
     await page.getByRole("dialog").getByLabel("Level").fill("high");
     await page.getByRole("button", { name: "Make alert" }).click();
     await until(page.getByRole("dialog"), "not a number");
@@ -307,30 +334,31 @@ describe("alerts", () => {
     await world.do("price", { mid: 4437 });
     const page = await visit();
     await until(price(page), "4,437.00");
-    await page.getByTestId("legend").filter({ hasText: "O" }).waitFor();
+    await settled(page);
     const plot = page.locator(".plot-canvas");
     await plot.hover({ position: { x: 300, y: 60 } });
     await page.getByRole("button", { name: /^New alert at/ }).click();
     await page.getByRole("button", { name: "Make alert" }).click();
     await page.getByRole("dialog").waitFor({ state: "detached" });
+    await until(rules(page), "Armed");
     const words = () => rules(page).textContent();
     const before = await words();
-    const box = await plot.boundingBox();
-    if (box === null) throw new Error("the chart is not to be seen");
     // The scale follows the prices, and the line the scale: it is where the mouse finds it.
-    let y = 0;
-    const find = async () => {
-      for (y = 20; y < box.height - 60; y += 3) {
+    const drag = async () => {
+      const box = await plot.boundingBox();
+      if (box === null) return before;
+      for (let y = 20; y < box.height - 60; y += 3) {
         await page.mouse.move(box.x + 300, box.y + y);
-        if ((await plot.getAttribute("data-over")) === "line") return true;
+        if ((await plot.getAttribute("data-over")) !== "line") continue;
+        await page.mouse.down();
+        await page.mouse.move(box.x + 300, box.y + y + 50, { steps: 5 });
+        await page.mouse.up();
+        break;
       }
-      return false;
+      return await words();
     };
-    await expect.poll(find, { timeout: 20_000 }).toBe(true);
-    await page.mouse.down();
-    await page.mouse.move(box.x + 300, box.y + y + 50, { steps: 5 });
-    await page.mouse.up();
-    await expect.poll(words).not.toBe(before);
+    await expect.poll(drag).not.toBe(before);
+    await until(rules(page), "Armed");
     await forget(page);
   });
 
@@ -342,7 +370,7 @@ describe("alerts", () => {
     await until(rules(page), "Armed");
     await page.goto("about:blank");
     await world.do("price", { mid: 4439 });
-    await new Promise((resolve) => setTimeout(resolve, 1000)); // until it is on the disk
+    await expect.poll(stored).toContain(4438);
     await page.goto(world.url);
     await until(toasts(page), /crosses 4,438.00 upwards.*while this page was away/);
     await forget(page);
@@ -363,22 +391,28 @@ test("another page has the dashboard as an element, and takes it away again", as
   await until(price(page), "4,432.00");
   expect(await page.title()).toBe("mine");
   await page.locator("aurex-dashboard").evaluate((element) => element.remove());
-  expect(await page.locator(".aurex").count()).toBe(0);
+  await page.locator(".aurex").waitFor({ state: "detached" });
 });
 
 // What changes the daemon for good comes last.
 describe("the daemon's ways", () => {
   test("a market that closes is no failure", async () => {
-    // Friday 2026-11-27, shortly before 17:00 in New York; the providers let aurexd in again after some seconds only.
-    await world.do("clock", { time: Date.UTC(2026, 10, 27, 21, 59, 50) / 1000 });
+    // Friday 2026-12-04; it closes at 17:00 in New York, which is 22:00 UTC.
+    await world.do("clock", { time: Date.UTC(2026, 11, 4, 21, 50) / 1000 });
     await world.do("calendar", { name: "metals" });
-    await world.do("price", { mid: 4440 });
-    const page = await visit();
-    await until(price(page), "4,440.00");
-    await until(strip(page), "Market closed");
-    await until(price(page), "Closed");
-    await world.do("clock", { time: Date.now() / 1000 });
-    await world.do("calendar", { name: "always" });
+    try {
+      await world.do("price", { mid: 4440 });
+      const page = await visit();
+      await until(price(page), "4,440.00");
+      await until(price(page), "Live");
+      await world.do("clock", { time: Date.UTC(2026, 11, 4, 22, 0, 1) / 1000 });
+      await until(strip(page), "Market closed");
+      await until(price(page), "Closed");
+      await until(price(page), "4,440.00");
+    } finally {
+      await world.do("clock", { time: Date.now() / 1000 });
+      await world.do("calendar", { name: "always" });
+    }
   });
 
   test("a token is asked for, and asked for again when it has expired", async () => {
@@ -388,13 +422,15 @@ describe("the daemon's ways", () => {
     await page.getByLabel(/^Token/).fill("nonsense");
     await page.getByRole("button", { name: "Connect" }).click();
     await until(page.getByTestId("token"), "That is no token");
-    await page.getByLabel(/^Token/).fill((await world.do("token", { for_s: 4 })) as string);
+    await page.getByLabel(/^Token/).fill((await world.do("token", { for_s: 600 })) as string);
     await page.getByRole("button", { name: "Connect" }).click();
     await until(price(page), "Live");
-    expect(await page.getByTestId("token").count()).toBe(0);
+    await page.getByTestId("token").waitFor({ state: "detached" });
+    await world.do("clock", { time: Date.now() / 1000 + 1200 });
     await until(page.getByTestId("token"), "expired");
     await page.getByLabel(/^Token/).fill((await world.do("token", { for_s: 600 })) as string);
     await page.getByRole("button", { name: "Connect" }).click();
     await until(price(page), "Live");
+    await page.getByTestId("token").waitFor({ state: "detached" });
   });
 });
