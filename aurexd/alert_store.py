@@ -23,6 +23,8 @@ from aurexd.actors.messages import (
     ChangeRule,
     CreateRule,
     Recorded,
+    StatusChanged,
+    StatusPage,
 )
 from aurexd.alert_rules import Draft, Phase, Rule, Standing, change, describe
 from aurexd.alert_watch import RECOLLECT_US, Calm, SeenPrice, SeenStatus, recollect
@@ -330,6 +332,29 @@ class AlertStore:
         return AlertPage(
             alerts=tuple(
                 AlertRecord(alert=_to_alert(alert), acknowledged=acked) for _, alert, acked in rows[:limit]
+            ),
+            next=rows[limit - 1][0] if len(rows) > limit else None,
+        )
+
+    def statuses(self, symbol: str | None, before: int | None, limit: int) -> StatusPage:
+        """What sources and qualities symbols had, newest first: those before one, of one symbol or (None) of all."""
+        rows = self._db.execute(
+            "SELECT id, symbol, quality, market, source, instrument, reason, time FROM statuses"
+            " WHERE id < ?1 AND (?2 IS NULL OR symbol = ?2) ORDER BY id DESC LIMIT ?3",
+            (2**63 - 1 if before is None else before, symbol, limit + 1),
+        ).fetchall()
+        return StatusPage(
+            statuses=tuple(
+                StatusChanged(
+                    symbol=of,
+                    quality=Quality(quality),
+                    market=MarketState(market),
+                    source=source,
+                    instrument=Instrument(instrument),
+                    reason=reason,
+                    time=EpochUs(time),
+                )
+                for _, of, quality, market, source, instrument, reason, time in rows[:limit]
             ),
             next=rows[limit - 1][0] if len(rows) > limit else None,
         )

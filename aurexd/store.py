@@ -31,6 +31,7 @@ from aurexd.actors.messages import (
     CreateRule,
     PriceRow,
     Recorded,
+    StatusPage,
 )
 from aurexd.alert_store import AlertStore
 from aurexd.calendar import Calendar
@@ -453,6 +454,16 @@ class Store:
         with self._translated():
             rows = self._db.conn.execute(_HISTORY, (symbol, start, end, limit)).fetchall()
         return tuple(_price_row(row) for row in reversed(rows))
+
+    def statuses(self, symbol: str | None, before: int | None, limit: int) -> StatusPage:
+        """What sources and qualities symbols had, newest first; `symbol` None: all.
+
+        Raises:
+            StoreError: the database cannot be read.
+
+        """
+        with self._translated():
+            return self._alerts.statuses(symbol, before, limit)
 
     def last_prices(self, symbols: Iterable[str]) -> dict[str, PriceRow]:
         """The newest price of each of these that has one.

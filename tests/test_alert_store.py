@@ -261,6 +261,17 @@ def test_retention_deletes_old_alerts_and_statuses_but_not_the_newest_status(sto
     assert ids(store.append([announced(Quality.STALE, MarketState.OPEN, 200)]).fired) == ["r-1-2"]
 
 
+def test_statuses_are_told_newest_first_of_one_symbol_or_of_all(store: Store) -> None:
+    store.append([announced(Quality.LIVE, MarketState.OPEN, second, f"s{second}") for second in range(5)])
+    newest = store.statuses(None, None, 3)
+    assert [status.source for status in newest.statuses] == ["s4", "s3", "s2"]
+    older = store.statuses(SYMBOL, newest.next, 3)
+    assert [status.source for status in older.statuses] == ["s1", "s0"]
+    assert older.next is None
+    assert older.statuses[0] == announced(Quality.LIVE, MarketState.OPEN, 1, "s1").status
+    assert store.statuses("XAUUSD", None, 3).statuses == ()
+
+
 def test_everything_is_counted(store: Store) -> None:
     store.create_rule(asked(Above(level=L100)))
     store.create_rule(asked(Above(level=L100), "r-2", owner="bob", snoozed_until="2025-10-28T00:00:00Z"))

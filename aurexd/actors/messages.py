@@ -373,6 +373,23 @@ class GetLastPrices(Ask[dict[str, PriceRow]], frozen=True, kw_only=True, gc=Fals
     symbols: tuple[str, ...]
 
 
+class StatusPage(Message, frozen=True, kw_only=True, gc=False):
+    """A part of the stored statuses, newest first."""
+
+    statuses: tuple[StatusChanged, ...]
+    next: int | None
+    """What to ask for statuses before, for the rest; None: that is all."""
+
+
+class GetStatuses(Ask[StatusPage], frozen=True, kw_only=True, gc=False):
+    """When did which symbol have another source or quality, and why?"""
+
+    symbol: str | None
+    """Only of this one; None: all."""
+    before: int | None
+    limit: int
+
+
 class CandleRow(Message, frozen=True, kw_only=True, gc=False):
     """One stored candle; prices as in `PriceRow`."""
 

@@ -35,6 +35,7 @@ from aurexd.actors.messages import (
     GetHistory,
     GetLastPrices,
     GetRules,
+    GetStatuses,
     GetStore,
     GetUnacknowledged,
     KeepHandover,
@@ -98,7 +99,7 @@ DAY_US = 86_400 * SECOND_US
 
 R = TypeVar("R")
 
-_WAITING = (GetHistory, GetCandles, FillCandles, GetBooks, GetLastPrices, TakeHandover)
+_WAITING = (GetHistory, GetCandles, FillCandles, GetStatuses, GetBooks, GetLastPrices, TakeHandover)
 """What waits for the disk, and is asked by those who can wait."""
 
 _ALERT_CHANGES = (CreateRule, ChangeRule, DeleteRule, StoreAcknowledged)
@@ -187,6 +188,8 @@ class StoreWorker(WorkerActor):
                     return self._open().fill_candles(symbol, candles)
                 case GetLastPrices(symbols=symbols):
                     return self._open().last_prices(symbols)
+                case GetStatuses(symbol=of, before=before, limit=limit):
+                    return self._open().statuses(of, before, limit)
                 case CreateRule():
                     return self._open().create_rule(message)
                 case ChangeRule():
@@ -322,7 +325,7 @@ class Persister(TrioActor):
                         self._enough.set()
             case GetStore():
                 return self._status()
-            case GetHistory() | GetCandles() | FillCandles():
+            case GetHistory() | GetCandles() | FillCandles() | GetStatuses():
                 return await self._history(message)
             case GetBooks() | GetLastPrices():
                 return await self._up_to_now(message)

@@ -27,6 +27,7 @@ from aurexd.actors.messages import (
     GetCandles,
     GetHistory,
     GetStats,
+    GetStatuses,
     GetStore,
     GetSymbol,
     GetSymbols,
@@ -54,6 +55,8 @@ from aurexd.server.interface import (
     QueryError,
     Readiness,
     Source,
+    SourceHistory,
+    SourceHistoryQuery,
     Sources,
     Stats,
     Symbol,
@@ -139,6 +142,7 @@ class Api:
                 Route("/api/v1/prices/history", self.history),
                 Route("/api/v1/prices/why", self.why),
                 Route("/api/v1/sources", self.sources),
+                Route("/api/v1/sources/history", self.source_history),
                 *AlertRoutes(
                     alerts=alerts, persister=persister, owner=_identity, ask=_ask, answer=_json
                 ).routes,
@@ -215,9 +219,7 @@ class Api:
         try:
             answer = await self._history(asked, state, now)
         except StoreError as error:
-            raise HTTPException(
-                503, f"history is not available: {without_directories(str(error))}"
-            ) from error
+            raise _no_history(error) from error
         etag = answer.headers["ETag"]
         known = [tag.strip() for tag in request.headers.get("if-none-match", "").split(",")]
         if etag in known or etag.removeprefix("W/") in known or "*" in known:
@@ -271,6 +273,22 @@ class Api:
             )
         )
 
+    async def source_history(self, request: Request) -> Response:
+        """When which symbol had another source or quality, and why."""
+        asked = read_query(SourceHistoryQuery, request.query_params)
+        if asked.symbol:
+            await self._symbol(SymbolQuery(symbol=asked.symbol))
+        question = GetStatuses(
+            symbol=asked.symbol or None,
+            before=None if asked.before is UNSET else asked.before,
+            limit=asked.limit,
+        )
+        try:
+            page = await _ask(self._persister, question, HISTORY_S)
+        except StoreError as error:
+            raise _no_history(error) from error
+        return _json(SourceHistory.of(page, asked))
+
     async def stats(self, _request: Request) -> Response:
         """How many clients, how many messages, how fast."""
         stats = await _ask(self._hub, GetStats())
@@ -311,6 +329,10 @@ class Api:
     async def asyncapi(self, _request: Request) -> Response:
         """The WebSocket's messages, described."""
         return _json(asyncapi_document())
+
+
+def _no_history(error: StoreError) -> HTTPException:
+    return HTTPException(503, f"history is not available: {without_directories(str(error))}")
 
 
 def _head(scope: AsgiScope) -> head.Request:

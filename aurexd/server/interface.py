@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Annotated, Any, Literal, TypeVar
+from urllib.parse import urlencode
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -23,6 +24,7 @@ from aurexd.actors.messages import (
     SourcePart,
     SourceState,
     SourceStatus,
+    StatusPage,
     StoreState,
     StoreStatus,
     SymbolState,
@@ -34,7 +36,7 @@ from aurexd.histogram import Buckets
 from aurexd.market import EpochUs, Instrument, Price, Quality, Tick, format_time
 from aurexd.protocol import compose
 from aurexd.protocol.alerts import AlertData, AlertRule
-from aurexd.protocol.data import MarketState, Output, PriceData, Timestamp
+from aurexd.protocol.data import MarketState, Output, PriceData, StatusData, Timestamp
 from aurexd.selection import Standing
 
 HISTORY_HOURS_MAX = 24 * 3660
@@ -84,6 +86,17 @@ class RuleQuery(Query, frozen=True, kw_only=True, gc=False):
     """Which alert rules."""
 
     symbol: Annotated[str, Meta(description="Only this symbol's; without it, all.")] = ""
+
+
+class SourceHistoryQuery(Query, frozen=True, kw_only=True, gc=False):
+    """Which statuses."""
+
+    symbol: Annotated[str, Meta(description="Only this symbol's; without it, all.")] = ""
+    before: Annotated[
+        Annotated[int, Meta(ge=0, le=2**53)] | UnsetType,
+        Meta(description="Those before this, as `next` has it; without it, the newest."),
+    ] = UNSET
+    limit: Annotated[int, Meta(ge=1, le=1000, description="At most this many.")] = 100
 
 
 class AlertHistoryQuery(Query, frozen=True, kw_only=True, gc=False):
@@ -529,6 +542,38 @@ class Sources(Output, frozen=True, kw_only=True, gc=False):
 
     sources: Annotated[list[Source], Meta(description="In the configuration's order.")]
     symbols: Annotated[list[Symbol], Meta(description="In the configuration's order.")]
+
+
+class SourceHistory(Output, frozen=True, kw_only=True, gc=False):
+    """When symbols had another source, quality or market, newest first."""
+
+    statuses: Annotated[
+        list[StatusData], Meta(description="As in the message `status`: the newest `limit` before `before`.")
+    ]
+    next: Annotated[
+        str | None, Meta(description="Where the statuses before these are; null: there are none.")
+    ]
+
+    @classmethod
+    def of(cls, page: StatusPage, asked: SourceHistoryQuery) -> SourceHistory:
+        """A page of the store."""
+        of_symbol = {"symbol": asked.symbol} if asked.symbol else {}
+        before = urlencode({**of_symbol, "before": page.next, "limit": asked.limit})
+        return cls(
+            statuses=[
+                StatusData(
+                    symbol=status.symbol,
+                    quality=status.quality,
+                    source=status.source,
+                    instrument=status.instrument,
+                    market=status.market,
+                    reason=status.reason,
+                    since=format_time(status.time),
+                )
+                for status in page.statuses
+            ],
+            next=None if page.next is None else f"/api/v1/sources/history?{before}",
+        )
 
 
 class Rates(Output, frozen=True, kw_only=True, gc=False):

@@ -33,6 +33,8 @@ from aurexd.server.interface import (
     Query,
     Readiness,
     RuleQuery,
+    SourceHistory,
+    SourceHistoryQuery,
     Sources,
     Stats,
     SymbolQuery,
@@ -208,6 +210,13 @@ OPERATIONS = {
         "sources",
         "Every source with its state, its last error and its next attempt; each symbol's carrier.",
         {200: Body("The sources.", (Sources,)), 503: _BUSY},
+    ),
+    "/api/v1/sources/history": Operation(
+        "source_history",
+        "When symbols had another source, quality or market, and why, newest first: failovers, as far back as they are "
+        "kept. `next` leads to those before.",
+        {200: Body("The statuses.", (SourceHistory,)), 400: _BAD_QUERY, 404: _UNKNOWN, 503: _BUSY},
+        query=SourceHistoryQuery,
     ),
     "/api/v1/alerts": Operation(
         "alert_rules",

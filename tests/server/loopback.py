@@ -36,6 +36,7 @@ from aurexd.actors.messages import (
     GetAlertWhy,
     GetCandles,
     GetHistory,
+    GetStatuses,
     GetStore,
     GetSymbol,
     GetSymbols,
@@ -47,6 +48,7 @@ from aurexd.actors.messages import (
     SourcePart,
     SourceStatus,
     StatusChanged,
+    StatusPage,
     StoreState,
     StoreStatus,
     SymbolState,
@@ -217,7 +219,9 @@ class FakePersister(TrioActor):
         self.rows: tuple[PriceRow, ...] = ()
         self.error: Exception | None = None
         self.page = CandlePage(candles=(), older=False, closed_before=None)
+        self.statuses = StatusPage(statuses=(), next=None)
         self.asked: GetHistory | GetCandles | None = None
+        self.asked_statuses: GetStatuses | None = None
         self.store = StoreStatus(state=StoreState.OK, since=START)
 
     async def on_receive(self, message: object) -> object:
@@ -232,6 +236,11 @@ class FakePersister(TrioActor):
             case GetCandles():
                 self.asked = message
                 return self.page
+            case GetStatuses():
+                self.asked_statuses = message
+                if self.error is not None:
+                    raise self.error
+                return self.statuses
             case KeepHandover() | TakeHandover():
                 return None
             case GetAlerts():

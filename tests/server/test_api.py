@@ -26,10 +26,13 @@ from aurexd.actors.messages import (
     CandlePage,
     CandleRow,
     GetCandles,
+    GetStatuses,
     PriceChanged,
     PriceRow,
     SourceState,
     SourceStatus,
+    StatusChanged,
+    StatusPage,
     StoreState,
     StoreStatus,
 )
@@ -37,6 +40,7 @@ from aurexd.candles import INTERVALS
 from aurexd.config.model import Limits
 from aurexd.errors import StoreError
 from aurexd.market import SECOND_US, EpochUs, Instrument, Quality
+from aurexd.protocol.data import MarketState
 from aurexd.server.api import ASK_S, LONG_ANSWER_ROWS
 from aurexd.server.door import REFUSALS_BURST
 from aurexd.server.http import ANSWER_TIMEOUT_S
@@ -498,6 +502,44 @@ async def test_a_long_answer_is_the_same_as_a_short_one() -> None:
 
 
 # --- the daemon ---
+
+
+async def test_the_history_of_sources_says_when_they_changed_and_why() -> None:
+    failover = StatusChanged(
+        symbol="XAUUSD",
+        quality=Quality.LIVE,
+        market=MarketState.OPEN,
+        source="swissquote",
+        instrument=Instrument.SPOT,
+        reason="alltick: no price for 15 s; swissquote carries the price",
+        time=START,
+    )
+    async with serving() as served:
+        served.persister.statuses = StatusPage(statuses=(failover,), next=7)
+        answer = await served.fetch(f"{API}/sources/history?symbol=XAUUSD&limit=1")
+        assert answer.json() == {
+            "statuses": [
+                {
+                    "symbol": "XAUUSD",
+                    "quality": "live",
+                    "source": "swissquote",
+                    "instrument": "spot",
+                    "market": "open",
+                    "reason": "alltick: no price for 15 s; swissquote carries the price",
+                    "since": "2025-10-27T12:00:00Z",
+                }
+            ],
+            "next": "/api/v1/sources/history?symbol=XAUUSD&before=7&limit=1",
+        }
+        assert served.persister.asked_statuses == GetStatuses(symbol="XAUUSD", before=None, limit=1)
+        assert (await served.fetch(answer.json()["next"])).status == 200
+        assert served.persister.asked_statuses == GetStatuses(symbol="XAUUSD", before=7, limit=1)
+        await served.fetch(f"{API}/sources/history")
+        assert served.persister.asked_statuses == GetStatuses(symbol=None, before=None, limit=100)
+        assert "no symbol" in problem(await served.fetch(f"{API}/sources/history?symbol=XPTUSD"))
+        served.persister.error = StoreError("the disk is full")
+        answer = await served.fetch(f"{API}/sources/history")
+        assert (answer.status, problem(answer)) == (503, "history is not available: the disk is full")
 
 
 async def test_sources_say_how_they_are_and_symbols_who_carries_them() -> None:

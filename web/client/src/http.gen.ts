@@ -1,5 +1,5 @@
 /** What the daemon answers over HTTP. Made by `npm run generate` from the daemon's own types; a check fails when it is stale. */
-import type { AlertData, AlertRule, Instrument, MarketState, Quality } from "./protocol.gen.js";
+import type { AlertData, AlertRule, Instrument, MarketState, Quality, StatusData } from "./protocol.gen.js";
 
 /**
  * Can aurexd store?
@@ -431,6 +431,19 @@ export interface StoreReadiness {
    * Lost, because the memory for them was full.
    */
   dropped: number;
+}
+/**
+ * When symbols had another source, quality or market, newest first.
+ */
+export interface SourceHistory {
+  /**
+   * As in the message `status`: the newest `limit` before `before`.
+   */
+  statuses: StatusData[];
+  /**
+   * Where the statuses before these are; null: there are none.
+   */
+  next: string | null;
 }
 /**
  * Where the prices come from.

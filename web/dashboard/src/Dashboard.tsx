@@ -112,7 +112,7 @@ function StatusWatchOne({ symbol }: { symbol: string }) {
   const { log } = useApp();
   const status = useStatus(symbol);
   useEffect(() => {
-    if (status) log.put(status);
+    if (status) log.put([status]);
   }, [log, status]);
   return null;
 }

@@ -8,19 +8,21 @@ import type {
   Interval,
   PriceData,
   Quality,
+  SourceHistory,
   Sources,
   Stats,
-  StatusData,
   SymbolInfo,
 } from "@aurexd/client";
 import {
   useAlerts as useClientAlerts,
   useAurexClient,
   useCandles,
+  useConnection,
   useFramed,
   useRealtimePrice,
   useSources as useClientSources,
   useStats as useClientStats,
+  useStatus,
   useSymbols as useClientSymbols,
 } from "@aurexd/client/react";
 import { useEffect, useMemo, useState, useSyncExternalStore } from "react";
@@ -42,7 +44,7 @@ export type {
   StatusData,
   SymbolInfo,
 } from "@aurexd/client";
-export { useConnection, useStatus } from "@aurexd/client/react";
+export { useConnection, useStatus };
 
 /** What is asked over HTTP beside what the client asks by itself. */
 export interface Daemon {
@@ -100,7 +102,7 @@ export interface StatusEntry {
 
 const MOST_ENTRIES = 100;
 
-/** What changed while the page was open, and how it was before; the newest first. It goes on while no panel shows it. */
+/** What changed and when, the newest first: as it comes, whatever panels there are, and what the daemon remembers. */
 export class StatusLog {
   readonly #listeners = new Set<() => void>();
   #entries: readonly StatusEntry[] = [];
@@ -112,17 +114,33 @@ export class StatusLog {
 
   readonly get = (): readonly StatusEntry[] => this.#entries;
 
-  put({ symbol, quality, source, reason, since }: StatusData): void {
-    const last = this.#entries.find((entry) => entry.symbol === symbol);
-    if (last?.since === since && last.quality === quality && last.source === source && last.reason === reason) return;
-    const entries = [{ symbol, quality, source, reason, since }, ...this.#entries];
-    this.#entries = entries.sort((a, b) => Date.parse(b.since) - Date.parse(a.since)).slice(0, MOST_ENTRIES);
+  put(statuses: readonly StatusEntry[]): void {
+    const known = new Map(this.#entries.map((entry) => [keyOf(entry), entry]));
+    for (const { symbol, quality, source, reason, since } of statuses) {
+      const entry = { symbol, quality, source, reason, since };
+      if (!known.has(keyOf(entry))) known.set(keyOf(entry), entry);
+    }
+    if (known.size === this.#entries.length) return;
+    this.#entries = [...known.values()]
+      .sort((a, b) => Date.parse(b.since) - Date.parse(a.since))
+      .slice(0, MOST_ENTRIES);
     for (const listener of this.#listeners) listener();
   }
 }
 
+const keyOf = ({ symbol, quality, source, reason, since }: StatusEntry): string =>
+  [symbol, since, quality, source, reason].join("\n");
+
+/** The log, with what was before this page was opened, and what was missed while it was not connected. */
 export function useStatusLog(): readonly StatusEntry[] {
-  const { log } = useApp();
+  const { daemon, log } = useApp();
+  const { session } = useConnection();
+  useEffect(() => {
+    daemon
+      .get("api/v1/sources/history", { limit: String(MOST_ENTRIES) })
+      .then((answer) => log.put((answer as SourceHistory | null)?.statuses ?? []))
+      .catch(() => undefined); // the store is not to be read now: what has come since then is there
+  }, [daemon, log, session]);
   return useSyncExternalStore(log.subscribe, log.get);
 }
 

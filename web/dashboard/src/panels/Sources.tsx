@@ -163,7 +163,7 @@ function until(ms: number): string {
   return ms <= 0 ? "now" : `in ${span(Math.ceil(ms / 1000) * 1000).replace(".0", "")}`;
 }
 
-/** What changed while this page was open, the newest first. */
+/** What changed, also before this page was opened; the newest first. */
 function Failovers() {
   const log = useStatusLog();
   const symbols = useSymbols();
@@ -172,11 +172,11 @@ function Failovers() {
     <section aria-label="Changes of source and quality">
       <h3>Changes</h3>
       {log.length === 0 ? (
-        <p className="empty small">No source or quality has changed since this page was opened.</p>
+        <p className="empty small">No source or quality has changed yet.</p>
       ) : (
         <ol className="log" data-testid="failovers">
           {log.map((entry) => (
-            <li key={`${entry.symbol} ${entry.since} ${entry.quality}`}>
+            <li key={`${entry.symbol} ${entry.since} ${entry.quality} ${entry.reason}`}>
               <time dateTime={entry.since}>{time(Date.parse(entry.since), now)}</time>
               {symbols.length > 1 ? <span className="log-symbol">{entry.symbol}</span> : null}
               <Badge tone={qualityWords(entry.quality).tone} label={qualityWords(entry.quality).label} />
