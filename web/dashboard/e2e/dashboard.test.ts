@@ -91,10 +91,10 @@ describe("prices", () => {
     await until(price(page), "alltick");
     await world.do("silence", { source: "alltick" });
     await until(price(page).getByTestId("source"), "backup");
-    await until(page.getByTestId("failovers"), "Backup carries the price");
+    await until(page.getByTestId("failovers"), "backup carries the price");
     // Whoever comes later sees it as well, and what was before it.
     await page.reload();
-    await until(page.getByTestId("failovers"), /Backup carries the price.*Alltick carries the price/s);
+    await until(page.getByTestId("failovers"), /backup carries the price.*Alltick carries the price/s);
     await world.do("speak", { source: "alltick" });
   });
 

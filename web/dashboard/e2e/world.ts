@@ -47,8 +47,8 @@ export class World {
     });
     for (const stream of [child.stdout, child.stderr]) {
       createInterface({ input: stream }).on("line", (line) => {
-        // What is not an answer is the daemon's log.
-        if (line.startsWith("{")) answers.shift()?.(line);
+        // All else is the daemon's log, which is JSON as well once it has read its configuration.
+        if (stream === child.stdout && line.startsWith("{")) answers.shift()?.(line);
         else log.push(line);
       });
     }
