@@ -40,6 +40,12 @@ class Ring:
         self.updates.append(update)
         self.count = update.message.update_count
 
+    def forget(self) -> None:
+        """Its messages are of no use to anybody any more. The count stays, as long as the epoch does."""
+        if self.updates:
+            self.lost = self.updates[-1].seq
+            self.updates.clear()
+
     def since(self, count: int) -> list[Update] | None:
         """All messages after the `count`th; None when that is not known, or one of them is lost."""
         missed = self.count - count
@@ -103,6 +109,11 @@ class Rings:
             ring = self._rings[channel] = Ring(self._size)
         return ring
 
+    def forget(self, channel: str) -> None:
+        """The channel is served no more. If it is again, its counts go on: a position of this epoch means one thing."""
+        if channel in self._rings:
+            self._rings[channel].forget()
+
     def counts(self) -> dict[str, int]:
         """Channel → its `update_count`."""
         return {channel: ring.count for channel, ring in self._rings.items()}
@@ -144,14 +155,15 @@ class Rings:
 
     @classmethod
     def restore(cls, kept: KeptRings, size: int, is_served: Callable[[str], bool]) -> Rings:
-        """The rings as they were, of the channels that are still served."""
+        """The rings as they were; of channels that are no longer served, their counts."""
         rings = cls(kept.epoch, size)
         rings.seq = rings._began = kept.seq
         for channel, kept_ring in kept.rings.items():
-            if is_served(channel):
-                ring = rings._rings[channel] = Ring(size)
-                ring.lost = kept_ring.lost
-                for seq, message in kept_ring.updates:
-                    ring.append(Update(channel, message, kept.epoch, seq))
-                ring.count = kept_ring.count
+            ring = rings._rings[channel] = Ring(size)
+            ring.lost = kept_ring.lost
+            for seq, message in kept_ring.updates:
+                ring.append(Update(channel, message, kept.epoch, seq))
+            ring.count = kept_ring.count
+            if not is_served(channel):
+                ring.forget()
         return rings

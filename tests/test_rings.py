@@ -94,11 +94,26 @@ def test_a_smaller_ring_after_a_restart_knows_what_it_lost(
             assert [u.message for u in missed] == wanted
 
 
-def test_channels_that_are_no_longer_served_are_forgotten() -> None:
-    rings, _ = published(["price:GC", "price:XAUUSD"], 5)
-    restored = Rings.restore(through_the_store(rings), 5, lambda channel: channel == "price:GC")
-    assert restored.counts() == {"price:GC": 1}
-    assert restored.seq == 2
+@pytest.mark.parametrize("restarted", [False, True])
+@given(before=histories, later=histories, count=st.integers(0, 70), seq=st.integers(0, 130))
+def test_of_a_channel_that_was_not_served_for_a_while_nothing_false_is_recovered(
+    before: list[str], later: list[str], count: int, seq: int, *, restarted: bool
+) -> None:
+    rings, updates = published(before, 20)
+    if restarted:
+        rings = Rings.restore(through_the_store(rings), 20, lambda channel: channel != "price:GC")
+    else:
+        rings.forget("price:GC")
+    assert rings.latest("price:GC") is None
+    known = rings.count("price:GC")
+    assert known == before.count("price:GC"), "a count means one thing as long as the epoch lasts"
+    updates += [rings.publish(channel, price_update) for channel in later]
+    mine = [update for update in updates if update.channel == "price:GC"]
+    missed = rings.since("price:GC", Position(epoch="e", count=count))
+    assert missed in (None, mine[count:])
+    assert count >= known or missed is None
+    after = rings.after("price:GC", "e", seq)
+    assert after in (None, [update for update in mine if update.seq > seq])
 
 
 @given(st.text() | st.sampled_from(["-", "e-", "-1", "e-1x", "e-²", "e-" + "9" * 30]))
