@@ -123,6 +123,12 @@ class AlertStore:
         """Owner → the numbers of the rules."""
         self._next_price = self._next_status = 0
 
+    def follow(self, calendars: Mapping[str, Calendar]) -> None:
+        """There may be prices of these markets, too; rules for them may be there already."""
+        if calendars.keys() - self._calendars.keys():
+            self._calendars = {**calendars, **self._calendars}
+            self.forget()
+
     def forget(self) -> None:
         """What is in memory may not be what is on the disk: read it again when it is needed."""
         self._loaded = None

@@ -30,7 +30,14 @@ from aurexd.actors.alerts import Alerts
 from aurexd.actors.candles import CandleRules, Candles
 from aurexd.actors.filler import HOUR_US
 from aurexd.actors.hub import Hub
-from aurexd.actors.messages import DrainSessions, GetStore, GetSymbols, Recorded
+from aurexd.actors.messages import (
+    DrainSessions,
+    GetStore,
+    GetSymbols,
+    MarketsChanged,
+    Recorded,
+    SymbolsRemoved,
+)
 from aurexd.actors.persister import Persister, StoreWorker
 from aurexd.actors.supervisor import ChildSpec, ChildStatus, Strategy, Supervisor
 from aurexd.actors.trio_actor import ask, tell_when_room
@@ -285,14 +292,32 @@ class Daemon:
             secrets={*self._config.secrets, *config.secrets},
         )
         log.info("config_reloaded", changed=plan.changed)
-        for setting in plan.waiting:
-            log.warning("restart_needed", setting=setting)
+        for setting, reason in plan.waiting.items():
+            log.warning("restart_needed", setting=setting, reason=reason)
         if plan.remakes_prices:
-            self._roster.replace(plan.config)
-            # The sources start afresh with it; candles and hub go on, and with them everybody who listens.
-            await self._core.wait_restarted("aggregator", within_s=self._core.shutdown_s + START_S)
+            await self._remake_prices(plan)
         await self._roster.pace(self.settings.realtime.update_interval_s)
         return plan
+
+    async def _remake_prices(self, plan: Plan) -> None:
+        """Have the sources start afresh, and who judges what they say. The hub goes on, and with it everybody who
+        listens; the candles go on from what is stored, where there are other symbols."""
+        self._roster.replace(plan.config)
+        if plan.config.storage.url:
+            # The database's thread goes by its inbox: it knows a market before it gets a price of it.
+            with contextlib.suppress(pykka.ActorDeadError):
+                await tell_when_room(self._storage.address("store"), self._markets())
+        first = "candles" if plan.added or plan.removed else "aggregator"
+        await self._core.wait_restarted(first, within_s=self._core.shutdown_s + START_S)
+        if plan.removed:
+            # Those who told the hub of these symbols have ended: this comes after the last that they said.
+            await tell_when_room(self._core.address("hub"), SymbolsRemoved(symbols=plan.removed))
+
+    def _markets(self) -> MarketsChanged:
+        return MarketsChanged(
+            calendars={name: CALENDARS[symbol.calendar] for name, symbol in self._config.symbols.items()},
+            fill_us=int(max((rules.hours for rules in self._roster.fill_rules()), default=0.0) * HOUR_US),
+        )
 
     @contextlib.asynccontextmanager
     async def _attended(self) -> AsyncIterator[None]:
@@ -350,7 +375,6 @@ class Daemon:
                 ChildSpec(
                     "hub",
                     lambda: Hub(
-                        symbols=frozenset(config.symbols),
                         persister=self._storage.address("persister"),
                         settings=self.settings,
                         clock=clock,
@@ -361,7 +385,6 @@ class Daemon:
                     lambda: Alerts(
                         hub=core.address("hub"),
                         persister=self._storage.address("persister"),
-                        symbols=frozenset(config.symbols),
                         retention_days=config.storage.retention_days,
                         settings=self.settings,
                         clock=clock,
@@ -370,7 +393,7 @@ class Daemon:
                 ChildSpec(
                     "candles",
                     lambda: Candles(
-                        [self._candle_rules(name) for name in config.symbols],
+                        [self._candle_rules(name) for name in self._config.symbols],
                         hub=core.address("hub"),
                         persister=self._storage.address("persister"),
                         clock=clock,
@@ -379,7 +402,7 @@ class Daemon:
                 ChildSpec(
                     "aggregator",
                     lambda: Aggregator(
-                        [self._symbol_rules(name) for name in config.symbols],
+                        [self._symbol_rules(name) for name in self._config.symbols],
                         hub=core.address("hub"),
                         persister=self._storage.address("persister"),
                         candles=core.address("candles"),
@@ -414,17 +437,13 @@ class Daemon:
                 rng=self._rng,
             )
 
-        store = ChildSpec(
-            "store",
-            lambda: StoreWorker(
-                storage.url,
-                {name: CALENDARS[symbol.calendar].day for name, symbol in self._config.symbols.items()},
-                fill_us=int(max((rules.hours for rules in self._roster.fill_rules()), default=0.0) * HOUR_US),
-                calendars={name: CALENDARS[symbol.calendar] for name, symbol in self._config.symbols.items()},
-                run=self._run,
-            ),
-            shutdown_s=STORE_STOP_S,
-        )
+        def store_worker() -> StoreWorker:
+            markets = self._markets()
+            return StoreWorker(
+                storage.url, fill_us=markets.fill_us, calendars=markets.calendars, run=self._run
+            )
+
+        store = ChildSpec("store", store_worker, shutdown_s=STORE_STOP_S)
         supervisor = Supervisor(
             "storage",
             [*([store] if storage.url else []), ChildSpec("persister", persister, shutdown_s=STORE_STOP_S)],
@@ -476,8 +495,6 @@ class Daemon:
         streaming = Streaming(
             hub=hub,
             alerts=self._core.address("alerts"),
-            symbols=frozenset(config.symbols),
-            default_symbols=config.default_symbols,
             credentials=self._credentials,
             settings=self.settings,
             clock=self._clock,

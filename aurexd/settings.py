@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from aurexd.config.keys import authority_of
@@ -26,21 +26,52 @@ LIVE = ("realtime", "tls", "limits", "heartbeat", "auth", "alerts", "log")
 switched on or off by one: where a table was left out by mistake, everybody could read what few should."""
 
 
-LIVE_SYMBOL_KEYS = ("policy", "max_jump_pct")
-"""What a reload changes of a symbol: how its price is made. All else of it clients and the database rely on."""
+LIVE_SYMBOL_KEYS = ("policy", "max_jump_pct", "default")
+"""What a reload changes of a symbol: how its price is made, and who gets it without asking."""
+
+REASONS = {
+    "tls": "TLS is switched on and off by a restart only, lest a mistake shows to all what few should read",
+    "auth": "tokens are switched on and off by a restart only, lest a mistake shows to all what few should read",
+    "listen": "the port is bound at the start",
+    "storage": "the database is opened at the start",
+    "control": "the control socket is bound at the start",
+    "symbols": "a source that serves it waits for a restart",
+    "sources": "it serves a symbol that waits for a restart",
+    "realtime.io_uring": "the fan-out sets it up at the start",
+    "realtime.resume_messages": "the fan-out makes room for them at the start",
+    "alerts.history_days": "retention is set up at the start",
+}
+"""Why a setting waits for a restart: by its name, or the table it is in."""
+
+SYMBOL_REASON = (
+    "its clients, candles and alert rules count on it; a symbol with another name can be had at once"
+)
 
 
 class Settings:
     """The sections that hold now. Read them where they are used, each time, and keep nothing of them: a reload
     replaces all of them at once."""
 
-    __slots__ = ("alerts", "auth", "authority", "heartbeat", "limits", "realtime")
+    __slots__ = (
+        "alerts",
+        "auth",
+        "authority",
+        "default_channels",
+        "heartbeat",
+        "limits",
+        "realtime",
+        "symbols",
+    )
 
     realtime: Realtime
     limits: Limits
     heartbeat: Heartbeat
     auth: Auth
     alerts: Alerts
+    symbols: Mapping[str, Symbol]
+    """Those that are served, by name."""
+    default_channels: frozenset[str]
+    """What a client gets that asks for nothing: the price and the status of the default symbols."""
 
     def __init__(self, config: Config) -> None:
         """Begin with this configuration.
@@ -61,6 +92,10 @@ class Settings:
         self.heartbeat = config.heartbeat
         self.auth = config.auth
         self.alerts = config.alerts
+        self.symbols = config.symbols
+        self.default_channels = frozenset(
+            f"{kind}:{symbol}" for symbol in config.default_symbols for kind in ("price", "status")
+        )
 
 
 class Plan(NamedTuple):
@@ -70,8 +105,12 @@ class Plan(NamedTuple):
     """What holds from then on."""
     changed: list[str]
     """What is another than before."""
-    waiting: list[str]
-    """What was asked for and needs a restart; it stays as it was."""
+    waiting: dict[str, str]
+    """What was asked for and needs a restart, and why; it stays as it was."""
+    added: frozenset[str] = frozenset()
+    """Symbols that were not there before."""
+    removed: frozenset[str] = frozenset()
+    """Symbols that are there no more."""
 
     @property
     def remakes_prices(self) -> bool:
@@ -87,29 +126,47 @@ def plan_reload(running: Config, wanted: Config) -> Plan:
     }
     live = [name for name in LIVE if not switched.get(name)]
     symbols = {
-        name: symbol.model_copy(
-            update={key: getattr(wanted.symbols.get(name, symbol), key) for key in LIVE_SYMBOL_KEYS}
-        )
-        for name, symbol in running.symbols.items()
+        name: running.symbols[name].model_copy(update={key: getattr(symbol, key) for key in LIVE_SYMBOL_KEYS})
+        if name in running.symbols
+        else symbol
+        for name, symbol in wanted.symbols.items()
     }
+    sources = [*_sources(running, wanted, symbols)]
+    # What a source that waits serves cannot go either.
+    served = [name for source in sources for name in source.symbols]
+    symbols |= {name: running.symbols[name] for name in served if name not in symbols}
     config = running.model_copy(
         update={
             **{name: _replaced(getattr(running, name), getattr(wanted, name)) for name in live},
             "symbols": symbols,
-            "sources": tuple(_sources(running, wanted, symbols)),
+            "sources": tuple(sources),
         }
     )
-    return Plan(config, [*_differences(running, config)], [*_differences(config, wanted)])
+    return Plan(
+        config,
+        [*_differences(running, config)],
+        {setting: _reason(setting) for setting in _differences(config, wanted)},
+        added=frozenset(symbols.keys() - running.symbols.keys()),
+        removed=frozenset(running.symbols.keys() - symbols.keys()),
+    )
 
 
 def _sources(running: Config, wanted: Config, symbols: dict[str, Symbol]) -> Iterator[SourceSettings]:
     """Those that are wanted; one that serves a symbol that has to wait for a restart waits with it."""
     before = {source.name: source for source in running.sources}
     for source in wanted.sources:
-        if all(symbols.get(name) == wanted.symbols[name] for name in source.symbols):
+        if all(symbols[name] == wanted.symbols[name] for name in source.symbols):
             yield source
         elif source.name in before:
             yield before[source.name]
+
+
+def _reason(setting: str) -> str:
+    """Why it waits for a restart."""
+    table, _, rest = setting.partition(".")
+    if table == "symbols" and "." in rest:
+        return SYMBOL_REASON
+    return REASONS.get(setting) or REASONS[table]
 
 
 def _replaced(running: Section, wanted: Section) -> Section:

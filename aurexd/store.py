@@ -261,6 +261,20 @@ class Store:
                 connection.close()
                 raise
 
+    def follow(self, calendars: Mapping[str, Calendar], fill_us: int) -> None:
+        """What is stored from now on may be of these markets, too; see `__init__`. Those that it knows stay as they
+        are: what is stored of them goes by their calendar.
+
+        Raises:
+            StoreError: it cannot be read or written.
+
+        """
+        with self._translated():
+            self._days = {name: calendar.day for name, calendar in calendars.items()} | {**self._days}
+            self._fill_us = fill_us
+            self._alerts.follow(calendars)
+            self._make_missing_candles()
+
     def append(self, records: Sequence[Recorded], now: EpochUs | None = None) -> Appended:
         """Store a batch with the candles and alerts that follow from it: all of it, or, when that fails, nothing.
 

@@ -401,3 +401,38 @@ def test_however_the_prices_are_cut_into_batches_and_runs_what_fired_is_what_the
         fired += len(alerts)
         path.unlink()
     assert fired > 100
+
+
+# --- symbols that come while the database is open ---
+
+
+@pytest.fixture
+def of_one_symbol(tmp_path: Path) -> Iterator[Store]:
+    """A database in which there are a rule and prices of XAUUSD, opened by a daemon that has only the other symbol."""
+    path = tmp_path / "aurexd.db"
+    with closing(open_store(path)) as before:
+        before.begin_run(MIDNIGHT)
+        before.append([priced("99.00", 0, symbol="XAUUSD")])
+        condition = CrossesUp(level=L100)
+        data = AlertCreateData(symbol="XAUUSD", condition=condition, repeat=Repeat.ONCE_PER_SESSION)
+        made = draft(data, None, MIDNIGHT)
+        before.create_rule(
+            CreateRule(rule_id="r-1", owner="alice", draft=made, owner_limit=9, limit=9, now=MIDNIGHT)
+        )
+    with closing(Store(f"sqlite:///{path}", calendars={SYMBOL: ALWAYS}, run="r2")) as opened:
+        opened.begin_run(at(1))
+        opened.append([priced("5.00", 1)])
+        yield opened
+
+
+def test_a_rule_for_a_symbol_that_comes_back_goes_on_from_its_last_price(of_one_symbol: Store) -> None:
+    of_one_symbol.follow(CALENDARS, 0)
+    (fired,) = of_one_symbol.append([priced("101.00", 2, symbol="XAUUSD")]).fired
+    assert (fired.alert.symbol, fired.alert.close) == ("XAUUSD", Decimal("101.00"))
+    assert fired.alert.previous_close == Decimal("99.0")
+
+
+def test_what_still_comes_of_a_symbol_that_has_gone_is_judged_as_before(of_one_symbol: Store) -> None:
+    of_one_symbol.follow(CALENDARS, 0)
+    of_one_symbol.follow({SYMBOL: ALWAYS}, 0)
+    assert ids(of_one_symbol.append([priced("101.00", 2, symbol="XAUUSD")]).fired) == ["r-1-1"]

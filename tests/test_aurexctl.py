@@ -88,7 +88,7 @@ STATUS = {
 }
 RELOADED = {
     "changed": ["limits.max_connections"],
-    "waiting": ["listen.port"],
+    "waiting": {"listen.port": "the port is bound at the start"},
     "notes": [{"path": "symbols.GC", "message": "no source delivers it", "suggestion": "name it"}],
 }
 
@@ -223,7 +223,11 @@ def test_the_version_is_told(capsys: pytest.CaptureFixture[str], tmp_path: Path)
             ["reload"],
             ("Reload", {}),
             RELOADED,
-            ["changed: limits.max_connections", "needs a restart: listen.port", "note: symbols.GC"],
+            [
+                "changed: limits.max_connections",
+                "needs a restart: listen.port: the port is bound at the start",
+                "note: symbols.GC",
+            ],
         ),
         (["drain"], ("Drain", {}), {"left": 0}, ["0 clients are left", "the daemon has ended"]),
         (

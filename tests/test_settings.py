@@ -48,30 +48,32 @@ SYMBOLS = {
 }
 
 
-def source(name: str, priority: int = 1) -> SourceSettings:
-    return SourceSettings(name=name, type="simulated", priority=priority, symbols={"TESTGOLD": "x"})
+def source(name: str, priority: int = 1, *symbols: str) -> SourceSettings:
+    served = dict.fromkeys(symbols or ("TESTGOLD",), "x")
+    return SourceSettings(name=name, type="simulated", priority=priority, symbols=served)
 
 
-def two_symbols(other: str, max_jump_pct: float | None, decimals: int, *, last: bool) -> dict[str, Symbol]:
-    test = SYMBOLS["TESTGOLD"].model_copy(update={"max_jump_pct": max_jump_pct, "decimals": decimals})
-    pairs = [("TESTGOLD", test), (other, SYMBOLS[other])]
-    return dict(reversed(pairs) if last else pairs)
+@st.composite
+def configurations(draw: st.DrawFn) -> Config:
+    names = draw(st.lists(st.sampled_from(sorted(SYMBOLS)), min_size=1, unique=True))
+    keys = {
+        "max_jump_pct": st.sampled_from([None, 3.0]),
+        "decimals": st.sampled_from([2, 3]),
+        "default": st.booleans(),
+    }
+    symbols = {name: SYMBOLS[name].model_copy(update=draw(st.fixed_dictionaries(keys))) for name in names}
+    some = st.lists(st.sampled_from(names), min_size=1, unique=True)
+    sources = [
+        source(name, draw(st.integers(1, 2)), *draw(some))
+        for name in draw(st.lists(st.sampled_from("ab"), unique=True))
+    ]
+    sections = {name: draw(st.sampled_from(choices)) for name, choices in CHOICES.items()}
+    return Config.model_validate({}).model_copy(
+        update={"symbols": symbols, "sources": tuple(sources), **sections}
+    )
 
 
-configs = st.builds(
-    Config,
-    symbols=st.builds(
-        two_symbols,
-        st.sampled_from(["XAUUSD", "GC"]),
-        st.sampled_from([None, 3.0]),
-        st.sampled_from([2, 3]),
-        last=st.booleans(),
-    ),
-    sources=st.lists(
-        st.builds(source, st.sampled_from("ab"), st.integers(1, 2)), unique_by=lambda s: s.name
-    ).map(tuple),
-    **{name: st.sampled_from(choices) for name, choices in CHOICES.items()},
-)
+configs = configurations()
 
 
 @given(configs, configs)
@@ -86,11 +88,17 @@ def test_a_reload_takes_all_it_may_and_leaves_the_rest_as_it_was(running: Config
         for key in SECTIONS[name].model_fields:
             side = wanted if live and key not in READ_ONCE else running
             assert getattr(getattr(plan.config, name), key) == getattr(getattr(side, name), key)
-    assert list(plan.config.symbols) == list(running.symbols)
-    for name, symbol in plan.config.symbols.items():
-        before = running.symbols[name]
-        update = {key: getattr(wanted.symbols.get(name, before), key) for key in LIVE_SYMBOL_KEYS}
-        assert symbol == before.model_copy(update=update)
+    for name, symbol in wanted.symbols.items():
+        before = running.symbols.get(name, symbol)
+        update = {key: getattr(symbol, key) for key in LIVE_SYMBOL_KEYS}
+        assert plan.config.symbols[name] == before.model_copy(update=update)
+    for name in plan.config.symbols.keys() - wanted.symbols.keys():
+        assert plan.config.symbols[name] == running.symbols[name]
+        waits = [s for s in plan.config.sources if name in s.symbols]
+        assert waits, "only what a source serves that waits is kept"
+        assert all(f"sources.{s.name}" in plan.waiting for s in waits)
+    assert plan.added == plan.config.symbols.keys() - running.symbols.keys()
+    assert plan.removed == running.symbols.keys() - plan.config.symbols.keys()
     for source in plan.config.sources:
         assert source in (*running.sources, *wanted.sources)
         assert set(source.symbols) <= set(plan.config.symbols)
@@ -102,13 +110,14 @@ def test_a_reload_takes_all_it_may_and_leaves_the_rest_as_it_was(running: Config
 def test_what_was_asked_for_is_either_changed_or_waits_for_a_restart(running: Config, wanted: Config) -> None:
     plan = plan_reload(running, wanted)
     assert not set(plan.changed) & set(plan.waiting)
-    assert (plan.changed == plan.waiting == []) == (
+    assert all(plan.waiting.values()), "each has its reason"
+    assert (not plan.changed and not plan.waiting) == (
         running == wanted and list(running.symbols) == list(wanted.symbols)
     )
     again = plan_reload(plan.config, wanted)
     assert (again.changed, again.waiting) == ([], plan.waiting)
     back = plan_reload(plan.config, running)
-    assert (sorted(back.changed), back.waiting) == (sorted(plan.changed), [])
+    assert (sorted(back.changed), back.waiting) == (sorted(plan.changed), {})
 
 
 TESTGOLD = SYMBOLS["TESTGOLD"]
@@ -133,10 +142,11 @@ TWO = {"TESTGOLD": TESTGOLD, "GC": SYMBOLS["GC"]}
         ({"listen": Listen(port=1)}, [], ["listen.port"]),
         (
             {"symbols": {"TESTGOLD": TESTGOLD.model_copy(update={"decimals": 3})}},
-            [],
-            ["symbols.TESTGOLD.decimals", "symbols.GC"],
+            ["symbols.GC"],
+            ["symbols.TESTGOLD.decimals"],
         ),
-        ({"symbols": {"GC": SYMBOLS["GC"], "TESTGOLD": TESTGOLD}}, [], ["symbols"]),
+        ({"symbols": {**TWO, "XAUUSD": SYMBOLS["XAUUSD"]}}, ["symbols.XAUUSD"], []),
+        ({"symbols": {"GC": SYMBOLS["GC"], "TESTGOLD": TESTGOLD}}, ["symbols"], []),
         ({"sources": (source("a", 2), source("c"))}, ["sources.a", "sources.b", "sources.c"], []),
         ({"sources": (source("b"), source("a"))}, ["sources"], []),
         (
@@ -164,7 +174,22 @@ def test_each_setting_is_named_as_it_is_written(
         sources=(source("a"), source("b")),
     )
     plan = plan_reload(running, running.model_copy(update=wanted))
-    assert (plan.changed, plan.waiting) == (changed, waiting)
+    assert (plan.changed, [*plan.waiting]) == (changed, waiting)
+
+
+def test_a_symbol_that_a_waiting_source_serves_waits_with_it() -> None:
+    running = Config(symbols=TWO, sources=(source("a", 1, "TESTGOLD", "GC"),))
+    wanted = running.model_copy(
+        update={
+            "symbols": {"TESTGOLD": TESTGOLD.model_copy(update={"decimals": 3})},
+            "sources": (source("a"),),
+        }
+    )
+    plan = plan_reload(running, wanted)
+    assert plan.config == running
+    assert [*plan.waiting] == ["symbols.TESTGOLD.decimals", "symbols.GC", "sources.a"]
+    assert plan.waiting["symbols.GC"] == "a source that serves it waits for a restart"
+    assert plan.removed == frozenset()
 
 
 def test_all_live_sections_change_at_once() -> None:
@@ -174,8 +199,11 @@ def test_all_live_sections_change_at_once() -> None:
         heartbeat=Heartbeat(silence_s=1),
         realtime=Realtime(update_interval_s=1),
         auth=Auth(audience="gold"),
+        symbols={"TESTGOLD": TESTGOLD},
     )
     settings.replace(wanted)
-    for name in set(Settings.__slots__) - {"authority"}:
+    assert settings.default_channels == {"price:TESTGOLD", "status:TESTGOLD"}
+    assert settings.symbols == wanted.symbols
+    for name in set(Settings.__slots__) - {"authority", "symbols", "default_channels"}:
         assert name in LIVE
         assert getattr(settings, name) is getattr(wanted, name)

@@ -20,6 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from aurexd.actors.messages import CandlePage, PriceRow, Recorded
+from aurexd.calendar import METALS_CALENDAR
 from aurexd.candles import INTERVALS, LATE_S, Candle
 from aurexd.errors import StoreError
 from aurexd.market import SECOND_US, EpochUs, Instrument, Price, Quality, Tick
@@ -521,6 +522,17 @@ def test_the_candles_are_the_fold_of_the_prices_however_they_are_batched_and_res
             store = Store(url, days)
     store.close()
     assert stored_candles(url) == naive(prices, evening_day)
+
+
+def test_the_candles_of_a_symbol_that_comes_while_the_database_is_open_go_by_its_own_market(
+    tmp_path: Path,
+) -> None:
+    url = f"sqlite:///{tmp_path}/aurexd.db"
+    prices = [Observed(at(hour * 3600), at(hour * 3600), Decimal(2000 + hour)) for hour in (20, 23, 26)]
+    with closing(Store(url, calendars={"GC": METALS_CALENDAR})) as store:
+        store.follow({"XAUUSD": METALS_CALENDAR}, 0)
+        store.append([priced(each) for each in prices])
+    assert stored_candles(url) == naive(prices, METALS_CALENDAR.day)
 
 
 def minutes(count: int, *, first: int = 0) -> list[Recorded]:

@@ -72,7 +72,6 @@ class Alerts(TrioActor):
         *,
         hub: pykka.ActorRef[Any],
         persister: pykka.ActorRef[Any],
-        symbols: frozenset[str],
         retention_days: float,
         settings: Settings,
         clock: Clock,
@@ -81,7 +80,6 @@ class Alerts(TrioActor):
         super().__init__()
         self._hub = hub
         self._persister = persister
-        self._symbols = symbols
         self._kept_s = retention_days * DAY_S or None
         self._settings = settings
         self._clock = clock
@@ -220,8 +218,8 @@ class Alerts(TrioActor):
         now, limits = self._clock.now(), self._settings.alerts
         match data:
             case wire.AlertCreateData(symbol=symbol):
-                if symbol not in self._symbols:
-                    there = ", ".join(sorted(self._symbols))
+                if symbol not in self._settings.symbols:
+                    there = ", ".join(sorted(self._settings.symbols))
                     raise AlertError(
                         ErrorCode.INVALID_MESSAGE,
                         f"symbol: there is no {clean(symbol, 20)!r}; there are {there}",

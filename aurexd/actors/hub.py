@@ -39,6 +39,7 @@ from aurexd.actors.messages import (
     SessionOpened,
     StatusChanged,
     Subscribe,
+    SymbolsRemoved,
     TakeHandover,
     Unsubscribe,
 )
@@ -54,8 +55,8 @@ from aurexd.io_uring import SendRing
 from aurexd.mailbox import Mailbox
 from aurexd.market import Price, Quality, format_time
 from aurexd.protocol import compose
-from aurexd.protocol.channels import owned
-from aurexd.protocol.codes import CloseCode
+from aurexd.protocol.channels import owned, symbol_of
+from aurexd.protocol.codes import CloseCode, ErrorCode
 from aurexd.protocol.messages import Alert, ChannelMessage, PriceUpdate, Status
 from aurexd.rings import KeptRings, Rings
 from aurexd.settings import Settings
@@ -99,13 +100,11 @@ class Hub(TrioActor):
     def __init__(
         self,
         *,
-        symbols: frozenset[str],
         persister: pykka.ActorRef[Any],
         settings: Settings,
         clock: Clock,
     ) -> None:
         super().__init__()
-        self._symbols = symbols
         self._persister = persister
         self._settings = settings
         self._clock = clock
@@ -337,6 +336,8 @@ class Hub(TrioActor):
                 session.send(compose.snapshot_sent(request_id, self.epoch, counts, self._clock.now()))
                 for channel in channels:
                     self._send_snapshot(session, owned(channel, session.owner))
+            case SymbolsRemoved(symbols=symbols):
+                await self._end_channels(symbols)
             case DrainSessions(plan=plan):
                 self._drain = plan
                 self.nursery.start_soon(self._say_goodbye, plan)
@@ -357,6 +358,40 @@ class Hub(TrioActor):
             audience.unseat(session)
             if not audience.sessions:
                 del self._audiences[audience.encoding.name, audience.channels]
+
+    async def _end_channels(self, symbols: frozenset[str]) -> None:
+        """Nothing more comes of these symbols: forget them, and tell everybody who is subscribed."""
+        for channel in self._rings.counts():
+            if symbol_of(channel) in symbols:
+                self._rings.forget(channel)
+        for channel in [channel for channel in self._candles if symbol_of(channel) in symbols]:
+            del self._candles[channel]
+        for symbol in symbols:
+            self._prices.pop(symbol, None)
+            self._restored.pop(f"price:{symbol}", None)
+        told, sessions = 0, self._sessions()
+        for start in range(0, len(sessions), SLICE):
+            for session in sessions[start : start + SLICE]:
+                session.withdraw(symbols)
+                told += self._end_for(session, symbols)
+            await trio.lowlevel.checkpoint()
+        log.info("channels_ended", symbols=sorted(symbols), sessions=told)
+
+    def _end_for(self, session: Session, symbols: frozenset[str]) -> bool:
+        """Take these symbols' channels from a session, and say so; False: it has none of them."""
+        if session.seat is None:
+            return False
+        held = session.seat[0].channels
+        ended = sorted(channel for channel in held if symbol_of(channel) in symbols)
+        if ended:
+            self._seat(session, held.difference(ended))
+            for channel in ended:
+                session.drop_channel(channel)
+            now, names = self._clock.now(), ", ".join(sorted({str(symbol_of(channel)) for channel in ended}))
+            gone = f"{names}: this server has it no more"
+            session.send(compose.error(ErrorCode.UNKNOWN_CHANNEL, gone, now))
+            session.send(compose.unsubscribed(None, ended, now))
+        return bool(ended)
 
     def _subscribe(self, message: Subscribe) -> None:
         session = message.session
@@ -467,8 +502,8 @@ class Hub(TrioActor):
                 self._mail[owner].put(message)
 
     def _is_served(self, channel: str) -> bool:
-        kind, _, rest = channel.partition(":")
-        return kind == "alert" or rest.partition(":")[0] in self._symbols
+        symbol = symbol_of(channel)
+        return symbol is None or symbol in self._settings.symbols
 
     def _sessions(self) -> list[Session]:
         return [session for audience in self._audiences.values() for session in audience.sessions]
@@ -579,6 +614,6 @@ class Hub(TrioActor):
                 hops=so_far.hops.since(before.hops),
             ),
             update_count=self._rings.seq,
-            channels=self._rings.counts(),
+            channels={name: count for name, count in self._rings.counts().items() if self._is_served(name)},
             last_price={symbol: self._price_now(symbol) for symbol in self._prices},
         )

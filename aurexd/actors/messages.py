@@ -15,6 +15,7 @@ import msgspec
 
 from aurexd.alert_rules import Draft
 from aurexd.alert_watch import Calm, SeenPrice
+from aurexd.calendar import Calendar
 from aurexd.candles import Candle, KeptBook, PublishedCandle
 from aurexd.delays import Hops
 from aurexd.drain import Drain
@@ -329,6 +330,14 @@ class StoreStatus(Message, frozen=True, kw_only=True, gc=False):
 
 class GetStore(Ask[StoreStatus], frozen=True, kw_only=True, gc=False):
     """How is the store?"""
+
+
+class MarketsChanged(Message, frozen=True, kw_only=True, gc=False):
+    """Told to the database: what follows may be of these symbols, too. Those it knows keep their calendar."""
+
+    calendars: dict[str, Calendar]
+    fill_us: int
+    """For how long candles may be filled."""
 
 
 class PriceRow(Message, frozen=True, kw_only=True, gc=False):
@@ -654,6 +663,12 @@ class AlertsAcknowledged(Message, frozen=True, kw_only=True, gc=False):
 
     owner: str
     alert_ids: tuple[str, ...]
+
+
+class SymbolsRemoved(Message, frozen=True, kw_only=True, gc=False):
+    """Nothing more comes of these symbols: whoever is subscribed to them is told so."""
+
+    symbols: frozenset[str]
 
 
 class KickSession(Ask[bool], frozen=True, kw_only=True, gc=False):

@@ -39,6 +39,7 @@ from aurexd.actors.messages import (
     GetStore,
     GetUnacknowledged,
     KeepHandover,
+    MarketsChanged,
     PriceRow,
     Recorded,
     StoreAcknowledged,
@@ -51,7 +52,7 @@ from aurexd.alert_watch import Calm
 from aurexd.backlog import Backlog
 from aurexd.backoff import Backoff
 from aurexd.calendar import Calendar
-from aurexd.candles import Days, KeptBook
+from aurexd.candles import KeptBook
 from aurexd.clock import Clock
 from aurexd.errors import StoreError
 from aurexd.histogram import Histogram
@@ -140,18 +141,16 @@ class StoreWorker(WorkerActor):
     def __init__(
         self,
         url: str,
-        days: Mapping[str, Days] | None = None,
         *,
         fill_us: int = 0,
         calendars: Mapping[str, Calendar] | None = None,
         run: str = "",
     ) -> None:
-        """`days`: what each symbol's market calls a day; `fill_us`: for how long candles may be filled; see `Store`."""
+        """`fill_us`: for how long candles may be filled; see `Store`."""
         super().__init__()
         self._url = url
-        self._days = days
         self._fill_us = fill_us
-        self._calendars = calendars
+        self._calendars = calendars or {}
         self._run = run
         self._store: Store | None = None
 
@@ -171,6 +170,10 @@ class StoreWorker(WorkerActor):
                     self._open().keep_handover(handover)
                 case TakeHandover():
                     return self._open().take_handover()
+                case MarketsChanged(calendars=calendars, fill_us=fill_us):
+                    self._calendars, self._fill_us = {**calendars, **self._calendars}, fill_us
+                    if self._store is not None:
+                        self._store.follow(self._calendars, fill_us)
                 case GetHistory():
                     return self._open().history(message.symbol, message.start, message.end, message.limit)
                 case GetCandles():
@@ -233,7 +236,11 @@ class StoreWorker(WorkerActor):
     def _open(self) -> Store:
         if self._store is None:
             self._store = Store(
-                self._url, self._days, fill_us=self._fill_us, calendars=self._calendars, run=self._run
+                self._url,
+                {name: calendar.day for name, calendar in self._calendars.items()},
+                fill_us=self._fill_us,
+                calendars=self._calendars,
+                run=self._run,
             )
         return self._store
 

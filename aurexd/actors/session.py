@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from typing import Any, Protocol
 
 import pykka
@@ -210,8 +211,8 @@ class Session:
             return
         if self._bucket.tokens >= burst - 1.0:
             self._offences = 0
-        most = self._settings.limits.max_channels
-        for effect in self._protocol.receive(payload, self._clock.now(), most):
+        symbols, most = self._settings.symbols.keys(), self._settings.limits.max_channels
+        for effect in self._protocol.receive(payload, self._clock.now(), symbols, most):
             match effect:
                 case Reply(message=message):
                     self.send(message)
@@ -288,6 +289,10 @@ class Session:
     def held_bytes(self) -> int:
         """What waits for it costs so much memory, about."""
         return self._line.held_bytes
+
+    def withdraw(self, symbols: AbstractSet[str]) -> None:
+        """These symbols are served no more."""
+        self._protocol.withdraw(symbols)
 
     def greet(self, epoch: str) -> None:
         """The first message: what this client may rely on."""

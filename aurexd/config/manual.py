@@ -28,8 +28,9 @@ is `decimals` in [symbols.GC], and AUREXD_SOURCES__GOLD_API__PRIORITY is `priori
 gold-api. REALTIME_ENABLED and WS_UPDATE_INTERVAL are understood too.
 
 SIGHUP has all of it read again. [realtime], [limits], [heartbeat], [auth], [log] and the certificate and key of
-[tls] then change without anybody being dropped, and the sources, and of a symbol `policy` and `max_jump_pct`; all else,
-and what is marked "read at the start only", needs a restart, and the log names it.
+[tls] then change without anybody being dropped, and the sources and symbols, but for `instrument`, `decimals` and
+`calendar` of a symbol that is there; all else, and what is marked "read at the start only", needs a restart, and the
+log names it and says why.
 
 A token can be kept out of this file: as `token_file`, the path of a file that holds it, or in the environment
 as AUREXD_SOURCES__ALLTICK__TOKEN. A relative path starts in the working directory; that of a `token_file`, of

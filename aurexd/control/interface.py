@@ -337,7 +337,9 @@ class Reloaded(Struct, frozen=True, kw_only=True, gc=False):
     """The configuration was taken over, as far as it can be without a restart."""
 
     changed: Annotated[list[str], Meta(description="Settings that are another than before.")]
-    waiting: Annotated[list[str], Meta(description="Settings that need a restart; they stay as they were.")]
+    waiting: Annotated[
+        dict[str, str], Meta(description="Settings that need a restart, and why; they stay as they were.")
+    ]
     notes: Annotated[list[ConfigProblem], Meta(description="What is allowed and may not be meant.")]
 
 

@@ -195,8 +195,7 @@ def sessions(reply: Reply) -> RenderableType:
 def reloaded(reply: Reply) -> RenderableType:
     """What a reload did."""
     lines = [f"changed: {', '.join(reply['changed']) or 'nothing'}"]
-    if reply["waiting"]:
-        lines.append(f"needs a restart: {', '.join(reply['waiting'])}")
+    lines += [f"needs a restart: {setting}: {reason}" for setting, reason in reply["waiting"].items()]
     for note in reply["notes"]:
         hint = f" — {note['suggestion']}" if note["suggestion"] else ""
         lines.append(f"note: {note['path']}: {note['message']}{hint}")

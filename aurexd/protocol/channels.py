@@ -67,6 +67,12 @@ def scope_of(channel: str) -> Scope:
     return KINDS[channel.partition(":")[0]].scope
 
 
+def symbol_of(channel: str) -> str | None:
+    """The symbol that a channel is about; None: it is about none."""
+    kind, _, rest = channel.partition(":")
+    return rest.partition(":")[0] if KINDS[kind].takes_symbol else None
+
+
 def check_scope(scope: Scope, identity: Identity | None) -> None:
     """Pass when somebody may do this.
 

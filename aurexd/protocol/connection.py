@@ -16,6 +16,7 @@ An event that the table does not list cannot happen: it raises, and changes noth
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
 from enum import Enum
 from types import MappingProxyType
 from typing import assert_never
@@ -27,7 +28,7 @@ from aurexd.identity import ANYBODY, Identity, Scope
 from aurexd.market import EpochUs
 from aurexd.protocol import compose
 from aurexd.protocol import messages as wire
-from aurexd.protocol.channels import check_channel, check_scope, scope_of
+from aurexd.protocol.channels import check_channel, check_scope, scope_of, symbol_of
 from aurexd.protocol.codec import Encoding
 from aurexd.protocol.codes import CloseCode, ErrorCode
 from aurexd.protocol.data import MAX_CHANNELS, Position
@@ -148,12 +149,11 @@ AnyEffect = Authenticate | Subscribe | Unsubscribe | Snapshot | AskAlerts | Repl
 class SessionProtocol:
     """One session's side of the conversation."""
 
-    __slots__ = ("_channels", "_encoding", "_symbols", "_verify", "identity", "state")
+    __slots__ = ("_channels", "_encoding", "_verify", "identity", "state")
 
     def __init__(
         self,
         encoding: Encoding,
-        symbols: frozenset[str],
         channels: frozenset[str] = frozenset(),
         identity: Identity | None = ANYBODY,
         verify: Callable[[str, EpochUs], Identity] | None = None,
@@ -168,7 +168,6 @@ class SessionProtocol:
         self.state = State.UNAUTHENTICATED if identity is None else State.OPEN
         self._verify = verify
         self._encoding = encoding
-        self._symbols = symbols
         self._channels = channels if identity is None else _allowed(channels, identity)
 
     @property
@@ -187,12 +186,16 @@ class SessionProtocol:
         return None if self.identity is None else self.identity.user or None
 
     def receive(
-        self, payload: str | bytes, now: EpochUs, max_channels: int = MAX_CHANNELS
+        self,
+        payload: str | bytes,
+        now: EpochUs,
+        symbols: AbstractSet[str],
+        max_channels: int = MAX_CHANNELS,
     ) -> list[AnyEffect]:
         """What one message of the client calls for, in order.
 
-        `str` is the payload of a text frame, `bytes` that of a binary one. `max_channels`: how many the session may
-        have now.
+        `str` is the payload of a text frame, `bytes` that of a binary one. `symbols`: those that are served now.
+        `max_channels`: how many the session may have now.
 
         Raises:
             RuntimeError: the connection is gone; nothing can have come from it.
@@ -202,7 +205,7 @@ class SessionProtocol:
         if self.state is State.CLOSING:
             return []
         try:
-            return [self._act_on(self._encoding.decode(payload), now, max_channels)]
+            return [self._act_on(self._encoding.decode(payload), now, symbols, max_channels)]
         except ProtocolError as error:
             reply = Reply(message=compose.error(error.code, error.message, now, request_id=error.request_id))
             code = ENDS.get((self.state, error.code))
@@ -210,6 +213,10 @@ class SessionProtocol:
                 return [reply]
             self._apply(Event.CLOSE)
             return [reply, Close(code=code)]
+
+    def withdraw(self, symbols: AbstractSet[str]) -> None:
+        """These symbols are served no more: nor are their channels here."""
+        self._channels = frozenset(channel for channel in self._channels if symbol_of(channel) not in symbols)
 
     def close(self) -> None:
         """The closing handshake has begun: what the client still says is ignored."""
@@ -230,20 +237,22 @@ class SessionProtocol:
         except KeyError:
             raise RuntimeError(f"a session that is {self.state.value} cannot have a {event.value}") from None
 
-    def _act_on(self, message: wire.ClientMessage, now: EpochUs, max_channels: int) -> AnyEffect:
+    def _act_on(
+        self, message: wire.ClientMessage, now: EpochUs, symbols: AbstractSet[str], max_channels: int
+    ) -> AnyEffect:
         if self.state is State.UNAUTHENTICATED and not isinstance(message, wire.Auth | wire.Ping):
             raise ProtocolError(
                 ErrorCode.UNAUTHENTICATED, f"{_type(message)}: send `auth` with a token first", message.id
             )
         match message:
             case wire.Subscribe():
-                return self._subscribe(message, max_channels)
+                return self._subscribe(message, symbols, max_channels)
             case wire.Unsubscribe():
-                channels = self._check(message)
+                channels = self._check(message, symbols)
                 self._channels = self._channels.difference(channels)
                 return Unsubscribe(id=message.id, channels=channels)
             case wire.Snapshot():
-                return Snapshot(id=message.id, channels=self._check(message))
+                return Snapshot(id=message.id, channels=self._check(message, symbols))
             case wire.Ping():
                 return Reply(message=compose.pong(message.id, now))
             case wire.Auth():
@@ -285,8 +294,8 @@ class SessionProtocol:
             unsubscribe=() if before is None else tuple(sorted(had - self._channels)),
         )
 
-    def _subscribe(self, message: wire.Subscribe, max_channels: int) -> Subscribe:
-        channels = self._check(message)
+    def _subscribe(self, message: wire.Subscribe, symbols: AbstractSet[str], max_channels: int) -> Subscribe:
+        channels = self._check(message, symbols)
         strangers = message.data.resume.keys() - set(channels)
         if strangers:
             raise ProtocolError(
@@ -305,7 +314,9 @@ class SessionProtocol:
         self._channels = all_channels
         return Subscribe(id=message.id, channels=channels, resume=message.data.resume)
 
-    def _check(self, message: wire.Subscribe | wire.Unsubscribe | wire.Snapshot) -> tuple[str, ...]:
+    def _check(
+        self, message: wire.Subscribe | wire.Unsubscribe | wire.Snapshot, symbols: AbstractSet[str]
+    ) -> tuple[str, ...]:
         """The channels that a message names, each once.
 
         Raises:
@@ -315,7 +326,7 @@ class SessionProtocol:
         channels = tuple(dict.fromkeys(message.data.channels))
         try:
             for channel in channels:
-                check_channel(channel, self._symbols, self.identity)
+                check_channel(channel, symbols, self.identity)
         except ProtocolError as error:
             raise ProtocolError(error.code, error.message, message.id) from None
         return channels

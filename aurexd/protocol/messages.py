@@ -140,7 +140,7 @@ class Subscribed(Answer[data.SubscribedData], frozen=True, tag="subscribed"):
 
 
 class Unsubscribed(Answer[data.UnsubscribedData], frozen=True, tag="unsubscribed"):
-    """Answers `unsubscribe`; nothing of these channels follows."""
+    """Answers `unsubscribe`; nothing of these channels follows. Without an `id` also where a session loses channels."""
 
 
 class SnapshotSent(Answer[data.SnapshotSentData], frozen=True, tag="snapshot_sent"):

@@ -101,13 +101,13 @@ class EventStreamServer:
         """
         named = [name for text in _query(request).get("channels", []) for name in text.split(",") if name]
         if not named:
-            return self._streaming.default_channels
+            return self._streaming.settings.default_channels
         channels = set(named)
         most = self._streaming.settings.limits.max_channels
         if len(channels) > most:
             raise ProtocolError(ErrorCode.TOO_MANY_CHANNELS, f"channels: at most {most}, not {len(channels)}")
         for channel in sorted(channels):
-            check_channel(channel, self._streaming.symbols, identity)
+            check_channel(channel, self._streaming.settings.symbols.keys(), identity)
         return frozenset(owned(channel, identity.user) for channel in channels)
 
     async def _refuse(self, stream: ClientStream, request: Request, refusal: Refusal) -> None:

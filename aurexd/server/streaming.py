@@ -55,20 +55,13 @@ class Streaming:
         *,
         hub: pykka.ActorRef[Any],
         alerts: pykka.ActorRef[Any],
-        symbols: frozenset[str],
-        default_symbols: tuple[str, ...],
         credentials: Credentials,
         settings: Settings,
         clock: Clock,
     ) -> None:
-        """`default_symbols`: those whose price and status a client gets that asks for nothing."""
-        self.symbols = symbols
         self.credentials = credentials
         self.settings = settings
         self.clock = clock
-        self.default_channels = frozenset(
-            f"{kind}:{symbol}" for symbol in default_symbols for kind in ("price", "status")
-        )
         self.tally = Tally()
         self._hub = hub
         self._alerts = alerts
@@ -92,7 +85,7 @@ class Streaming:
         """
         asks_for_token = self.settings.authority is not None
         protocol = SessionProtocol(
-            encoding, self.symbols, channels, request.identity, self._verify if asks_for_token else None
+            encoding, channels, request.identity, self._verify if asks_for_token else None
         )
         closed = trio.Event()
 

@@ -87,7 +87,7 @@ class WebSocketServer:
                     elif isinstance(answer, Refusal):
                         await self._refuse(stream, connection, answer)
                     else:
-                        channels = self._streaming.default_channels
+                        channels = self._streaming.settings.default_channels
                         await self._streaming.run(
                             nursery,
                             stream,

@@ -11,9 +11,10 @@ import trio
 
 from aurexd.actors.session import Session
 from aurexd.clock import Clock
-from aurexd.config.model import Config
+from aurexd.config.model import Config, Symbol
 from aurexd.identity import ANYBODY, Identity, Scope
 from aurexd.io_uring import NO_SOCKET
+from aurexd.market import Instrument
 from aurexd.outbox import Outbox
 from aurexd.protocol.codec import JSON, Encoding
 from aurexd.protocol.codes import CloseCode
@@ -22,7 +23,7 @@ from aurexd.settings import Settings
 from aurexd.update import Batch, Update
 from tests.frames import FrameReader
 
-SYMBOLS = frozenset({"XAUUSD", "XAGUSD", "GC"})
+SYMBOLS = {name: Symbol(instrument=Instrument.SPOT, calendar="always") for name in ("XAUUSD", "XAGUSD", "GC")}
 
 
 class FakeLine:
@@ -137,7 +138,7 @@ class FakeClient:
         alerts: pykka.ActorRef[Any] | None = None,
     ) -> None:
         """`owner`: somebody who may do everything, for short. `alerts`: else the hub hears of these, too."""
-        settings = settings or Settings(Config())
+        settings = settings or Settings(Config(symbols=SYMBOLS))
         if owner is not None:
             identity = Identity(user=owner, scopes=frozenset(Scope))
         authority = settings.authority
@@ -150,9 +151,7 @@ class FakeClient:
         self.session = Session(
             "s1",
             self.line,
-            SessionProtocol(
-                encoding, SYMBOLS, channels, identity, None if authority is None else authority.verify
-            ),
+            SessionProtocol(encoding, channels, identity, None if authority is None else authority.verify),
             encoding,
             hub=hub,
             alerts=hub if alerts is None else alerts,

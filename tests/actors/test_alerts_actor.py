@@ -30,8 +30,9 @@ from aurexd.backlog import Backlog
 from aurexd.calendar import ALWAYS
 from aurexd.clock import SystemClock
 from aurexd.config.model import Alerts as AlertLimits
-from aurexd.config.model import Config
+from aurexd.config.model import Config, Symbol
 from aurexd.errors import AlertError
+from aurexd.market import Instrument
 from aurexd.protocol.alerts import (
     Above,
     AlertAckData,
@@ -76,7 +77,9 @@ class House:
         self.nursery = nursery
         self.path = path
         self.hub_actor = Listening()
-        self.settings = Settings(Config(alerts=AlertLimits(**limits)))
+        self.settings = Settings(
+            Config(alerts=AlertLimits(**limits), symbols={SYMBOL: Symbol(instrument=Instrument.TEST)})
+        )
 
     async def start(self) -> None:
         clock = SystemClock()
@@ -105,7 +108,6 @@ class House:
             Alerts(
                 hub=self.hub,
                 persister=self.persister,
-                symbols=frozenset({SYMBOL}),
                 retention_days=0,
                 settings=self.settings,
                 clock=clock,

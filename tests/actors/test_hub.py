@@ -36,6 +36,7 @@ from aurexd.actors.messages import (
     SessionOpened,
     StatusChanged,
     Subscribe,
+    SymbolsRemoved,
     TakeHandover,
     Unsubscribe,
 )
@@ -118,13 +119,12 @@ class House:
     def __init__(self, heartbeat: Heartbeat, resume_messages: int) -> None:
         self.clock = LoopClock(START)
         realtime = Realtime(resume_messages=resume_messages)
-        self.settings = Settings(Config(heartbeat=heartbeat, realtime=realtime))
+        self.settings = Settings(Config(heartbeat=heartbeat, realtime=realtime, symbols=SYMBOLS))
         self.persister = FakePersister()
 
     async def start(self, nursery: trio.Nursery) -> None:
         """Start a hub; it takes over from the one before if that stopped in order."""
         self.hub = Hub(
-            symbols=SYMBOLS,
             persister=self.persister.actor_ref,
             settings=self.settings,
             clock=self.clock,
@@ -1242,3 +1242,62 @@ async def test_who_is_there_is_told_and_who_is_kicked_is_not_to_come_back(autoju
         assert await ask(house.ref, KickSession(session_id="s1"))
         assert not await ask(house.ref, KickSession(session_id="nobody"))
         assert (kicked.closed, stays.closed) == ([CloseCode.KICKED], [])
+
+
+# --- symbols come and go ---
+
+
+async def test_who_is_subscribed_to_a_symbol_that_goes_is_told_so_and_keeps_the_rest(
+    autojump_clock: object,
+) -> None:
+    async with opened() as house:
+        both, other = await house.open(PRICE, "price:GC", "candle:GC:1m"), await house.open(PRICE)
+        await house.tell(price("2000.00"), price("2100.0", "GC"), PriceRestored(price=price("1", "GC").price))
+        both.line.take()
+        other.line.take()
+        house.settings.replace(Config(symbols={"XAUUSD": SYMBOLS["XAUUSD"]}))
+        await house.tell(SymbolsRemoved(symbols=frozenset({"GC"})), price("2001.00"))
+        error, unsubscribed, update = both.line.take()
+        assert (error["type"], error["data"]["code"]) == ("error", "unknown_channel")
+        assert error["data"]["message"] == "GC: this server has it no more"
+        assert unsubscribed["type"] == "unsubscribed"
+        assert unsubscribed["data"]["channels"] == ["candle:GC:1m", "price:GC"]
+        assert not {"id"} & (error.keys() | unsubscribed.keys()), "nobody had asked"
+        assert update["data"]["symbol"] == "XAUUSD"
+        assert kinds(other.line.take()) == ["price_update"]
+        stats = await house.stats()
+        assert stats.last_price.keys() == {"XAUUSD"}
+        assert stats.channels == {PRICE: 2}
+
+
+async def test_what_waits_of_a_symbol_that_goes_is_dropped(autojump_clock: object) -> None:
+    async with opened() as house:
+        slow = await house.open("price:GC", PRICE)
+        slow.line.full = True
+        await house.tell(price("9.0", "GC"), price("1.00"), SymbolsRemoved(symbols=frozenset({"GC"})))
+        slow.line.full = False
+        assert kinds(told := slow.line.take()) == ["error", "unsubscribed", "price_update"]
+        assert told[-1]["data"]["symbol"] == "XAUUSD"
+
+
+async def test_a_symbol_that_comes_back_goes_on_counting_and_shows_no_old_price(
+    autojump_clock: object,
+) -> None:
+    async with opened() as house:
+        await house.tell(price("9.0", "GC"), price("8.0", "GC"), SymbolsRemoved(symbols=frozenset({"GC"})))
+        client = await house.open()
+        was = {"price:GC": Position(epoch=house.hub.epoch, count=1)}
+        again = Subscribe(session=client.session, channels=("price:GC",), request_id=1, resume=was)
+        await house.tell(again, price("7.0", "GC"))
+        subscribed, update = client.line.take()
+        position = subscribed["data"]["channels"]["price:GC"]
+        assert (position["count"], position["recovered"]) == (2, False)
+        assert (update["update_count"], update["data"]["close"]) == (3, 7)
+
+
+async def test_of_many_who_lose_a_symbol_each_is_told_once(autojump_clock: object) -> None:
+    async with opened() as house:
+        clients = [await house.open(PRICE, "price:GC") for _ in range(SLICE + 3)]
+        await house.tell(SymbolsRemoved(symbols=frozenset({"GC"})), price("1.00"))
+        wanted = ["error", "unsubscribed", "price_update"]
+        assert all(kinds(client.line.take()) == wanted for client in clients)

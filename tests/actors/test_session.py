@@ -22,7 +22,7 @@ from aurexd.protocol.codec import JSON, MSGPACK, Encoding, ping_frame
 from aurexd.protocol.codes import CloseCode
 from aurexd.settings import Settings
 from aurexd.tokens import Algorithm, read_key
-from tests.actors.lines import FakeClient
+from tests.actors.lines import SYMBOLS, FakeClient
 from tests.actors.probe import Probe
 from tests.issuer import KEY, START, ask_for_tokens, token
 
@@ -55,7 +55,7 @@ async def room(
     **limits: Any,
 ) -> AsyncIterator[Room]:
     """`limits` of the configuration, or `settings` to be changed later."""
-    settings = settings or Settings(Config(limits=Limits(**limits)))
+    settings = settings or Settings(Config(symbols=SYMBOLS, limits=Limits(**limits)))
     told: list[object] = []
     with trio.fail_after(3600):
         async with trio.open_nursery() as nursery:
@@ -144,7 +144,7 @@ async def test_whoever_waits_as_long_as_he_is_told_is_never_closed(autojump_cloc
 
 
 async def test_another_rate_holds_from_the_next_message_on(autojump_clock: object) -> None:
-    settings = Settings(Config(limits=Limits(max_messages_per_second=1)))
+    settings = Settings(Config(symbols=SYMBOLS, limits=Limits(max_messages_per_second=1)))
     async with room(settings=settings) as r:
         while await r.is_heard():
             pass
@@ -252,7 +252,7 @@ async def test_a_session_keeps_what_its_welcome_promised_when_the_heartbeat_chan
     autojump_clock: object, now: Heartbeat, ping_at: float, closed_after: float
 ) -> None:
     """Pinged sooner it may be, but never later, and it has its time to answer."""
-    settings = Settings(Config(heartbeat=Heartbeat(ping_interval_s=20, pong_timeout_s=10)))
+    settings = Settings(Config(symbols=SYMBOLS, heartbeat=Heartbeat(ping_interval_s=20, pong_timeout_s=10)))
     async with room(settings=settings) as r:
         session, line = r.client.session, r.client.line
         sent: list[bytes] = []
@@ -277,7 +277,7 @@ def kinds(messages: list[dict[str, Any]]) -> list[str]:
 
 
 def asking(expiry_warning_s: float = 60, leeway_s: float = 0, **limits: Any) -> Settings:
-    settings = Settings(Config(limits=Limits(**limits)))
+    settings = Settings(Config(symbols=SYMBOLS, limits=Limits(**limits)))
     return ask_for_tokens(settings, leeway_s=leeway_s, expiry_warning_s=expiry_warning_s)
 
 

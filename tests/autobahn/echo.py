@@ -77,8 +77,6 @@ async def main() -> None:
         sessions = streaming.Streaming(
             hub=hub,
             alerts=hub,
-            symbols=frozenset(),
-            default_symbols=(),
             credentials=credentials,
             settings=settings,
             clock=clock,

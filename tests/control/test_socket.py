@@ -62,7 +62,7 @@ class Scripted:
             case interface.Reload():
                 await trio.sleep(10)
                 self.reloaded.set()
-                return interface.Reloaded(changed=[], waiting=[], notes=[])
+                return interface.Reloaded(changed=[], waiting={}, notes=[])
         return Draining(left=0)
 
 

@@ -15,14 +15,14 @@ from aurexd.actors.hub import Hub
 from aurexd.actors.messages import KeepHandover, TakeHandover
 from aurexd.actors.trio_actor import TrioActor, start_actor
 from aurexd.clock import LoopClock
-from aurexd.config.model import Config, Limits
+from aurexd.config.model import Config, Limits, Symbol
 from aurexd.control.interface import CONTROL
 from aurexd.control.service import Service
 from aurexd.control.wire import Messages, error_reply
 from aurexd.errors import IdentityError, ProtocolError, VarlinkError
 from aurexd.forwarded import HeaderName, Proxies, client_address, plain
 from aurexd.identity import ANYBODY, LOCAL
-from aurexd.market import SECOND_US, EpochUs, format_time
+from aurexd.market import SECOND_US, EpochUs, Instrument, format_time
 from aurexd.protocol.codec import JSON, MSGPACK
 from aurexd.protocol.connection import SessionProtocol, State
 from aurexd.proxy_protocol import MAX_BYTES, read_proxy_header
@@ -42,7 +42,11 @@ from aurexd.tokens import Keyring
 from tests.issuer import AUDIENCE, KEY, ask_for_tokens
 
 NOW = EpochUs(1_761_566_400 * SECOND_US)
-SYMBOLS = frozenset({"XAUUSD", "GC"})
+SERVED = {
+    "XAUUSD": Symbol(instrument=Instrument.SPOT, default=True),
+    "GC": Symbol(instrument=Instrument.FUTURE),
+}
+SYMBOLS = SERVED.keys()
 HEAD = (
     b"GET /api/v1/ws/stream HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n"
@@ -70,7 +74,9 @@ async def _converse(data: bytes) -> None:
     ours, theirs = socket.socketpair()
     clock = LoopClock(NOW)
     proxies = ("127.0.0.1",) if b"orwarded" in data else ()
-    settings = Settings(Config(limits=Limits(max_message_bytes=4096, trusted_proxies=proxies)))
+    settings = Settings(
+        Config(limits=Limits(max_message_bytes=4096, trusted_proxies=proxies), symbols=SERVED)
+    )
     if b"aurex.token." in data or b"Bearer" in data:
         ask_for_tokens(settings)
     with contextlib.closing(theirs):
@@ -78,16 +84,12 @@ async def _converse(data: bytes) -> None:
         theirs.setblocking(False)
         async with trio.open_nursery() as nursery:
             persister = await start_actor(nursery, _Forgetful())
-            hub = await start_actor(
-                nursery, Hub(symbols=SYMBOLS, persister=persister, settings=settings, clock=clock)
-            )
+            hub = await start_actor(nursery, Hub(persister=persister, settings=settings, clock=clock))
             credentials = Credentials(settings, clock)
             admission = Admission(settings, credentials, Door(settings), Hosts(settings))
             streaming = Streaming(
                 hub=hub,
                 alerts=hub,
-                symbols=SYMBOLS,
-                default_symbols=("XAUUSD",),
                 credentials=credentials,
                 settings=settings,
                 clock=clock,
@@ -144,8 +146,8 @@ def messages(data: bytes) -> None:
             encoding.decode(payload)
         encoding.request_id(payload)
         for identity in (LOCAL, ANYBODY, None):
-            session = SessionProtocol(encoding, SYMBOLS, identity=identity, verify=RING.verify)
-            for effect in session.receive(payload, NOW):
+            session = SessionProtocol(encoding, identity=identity, verify=RING.verify)
+            for effect in session.receive(payload, NOW, SYMBOLS):
                 if (message := getattr(effect, "message", None)) is not None:
                     assert len(encoding.encode(message)) < 2000, "an answer must not repeat everything"
             assert session.state in {State.UNAUTHENTICATED, State.OPEN, State.CLOSING}

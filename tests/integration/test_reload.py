@@ -217,12 +217,11 @@ def test_what_needs_a_restart_is_named_and_stays_as_it_was(tmp_path: Path) -> No
         assert daemon.events("config_reloaded") == [], "its new level is that of a warning"
         daemon.reload(quiet.replace("warning", "info"))
         (reloaded,) = daemon.events("config_reloaded")
-        assert reloaded["changed"] == ["log.level"]
+        assert reloaded["changed"] == ["log.level"]  # the rest was done by the first
         daemon.wait_for(lambda: len(daemon.events("config_noted")) == 2)
-        waiting = [event["setting"] for event in daemon.events("restart_needed")]
-        assert waiting == ["listen.port", "symbols.GC"] * 2
+        waiting = [(event["setting"], event["reason"]) for event in daemon.events("restart_needed")]
+        assert waiting == [("listen.port", "the port is bound at the start")] * 2
         assert {event["path"] for event in daemon.events("config_noted")} == {"symbols.GC"}
-        assert [symbol["symbol"] for symbol in daemon.get("/api/v1/sources")["symbols"]] == ["TESTGOLD"]
         assert daemon.stop() == 0
 
 
@@ -254,3 +253,55 @@ def test_a_source_is_asked_at_its_new_pace_at_once(tmp_path: Path) -> None:
                     await trio.sleep(0.02)
 
     trio.run(within_time, main)
+
+
+def test_symbols_come_and_go_without_a_restart(tmp_path: Path) -> None:
+    both = TESTGOLD.replace('TESTGOLD = "TESTGOLD" }', 'TESTGOLD = "TESTGOLD", NEWGOLD = "TESTGOLD" }') + (
+        '[symbols.NEWGOLD]\ninstrument = "test"\ncalendar = "always"\n'
+    )
+    above = {"symbol": "NEWGOLD", "condition": {"kind": "above", "level": 1}}
+
+    async def ask(stream: WebSocketConnection, kind: str, **data: Any) -> dict[str, Any]:
+        await stream.send_message(json.dumps({"type": kind, "id": 1, "data": data}))
+        while True:
+            message: dict[str, Any] = json.loads(await stream.get_message())
+            if message.get("id") == 1:
+                return message
+
+    async def main() -> None:
+        async with open_stream(daemon.port) as stream:
+            old = await next_of(stream, "price_update")
+            wanted = ["price:NEWGOLD", "candle:NEWGOLD:1s", "alert"]
+            assert (await ask(stream, "subscribe", channels=wanted))["data"]["code"] == "unknown_channel"
+
+            await reload(daemon, both)
+            assert (await ask(stream, "subscribe", channels=wanted))["type"] == "subscribed"
+            assert (await ask(stream, "alert.create", **above))["type"] == "alert.created"
+            seen: dict[str, dict[str, Any]] = {}
+            while seen.keys() < {"price_update", "candle", "alert"}:
+                message = await next_of(stream, "price_update", "candle", "alert")
+                if message["data"]["symbol"] == "NEWGOLD":
+                    seen[message["type"]] = message
+
+            await reload(daemon, TESTGOLD)
+            gone = await next_of(stream, "unsubscribed")
+            assert gone["data"]["channels"] == ["candle:NEWGOLD:1s", "price:NEWGOLD"]
+            after = await next_of(stream, "price_update")
+            assert after["data"]["symbol"] == "TESTGOLD"
+            assert after["update_count"] > old["update_count"], "it is the same session, in the same epoch"
+            refused = await ask(stream, "subscribe", channels=["price:NEWGOLD"])
+            assert refused["data"]["code"] == "unknown_channel"
+
+            await reload(daemon, both)
+            position = (await ask(stream, "subscribe", channels=wanted))["data"]["channels"]["price:NEWGOLD"]
+            assert position["count"] >= seen["price_update"]["update_count"]
+
+    with Running(tmp_path, TESTGOLD) as daemon:
+        trio.run(within_time, main)
+        changed = [event["changed"] for event in daemon.events("config_reloaded")]
+        assert changed == [["symbols.NEWGOLD", "sources.simulated"]] * 3
+        assert [event["symbols"] for event in daemon.events("channels_ended")] == [["NEWGOLD"]]
+        kept = daemon.get("/api/v1/prices/history", symbol="NEWGOLD", interval="1s", hours=1)
+        assert kept["candles"], "its history was kept meanwhile"
+        assert daemon.events("restart_needed") == []
+        assert daemon.stop() == 0

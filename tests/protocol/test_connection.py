@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ SYMBOLS = frozenset({"XAUUSD", "GC"})
 
 
 def session(channels: frozenset[str] = frozenset()) -> SessionProtocol:
-    return SessionProtocol(JSON, SYMBOLS, channels)
+    return SessionProtocol(JSON, channels)
 
 
 TOKENS = {
@@ -66,7 +67,7 @@ def verify(token: str, now: EpochUs) -> Identity:
 
 def asked(token: str | None = None, channels: frozenset[str] = frozenset()) -> SessionProtocol:
     """A session where tokens are asked for; it came with one, or with none."""
-    return SessionProtocol(JSON, SYMBOLS, channels, TOKENS[token] if token else None, verify)
+    return SessionProtocol(JSON, channels, TOKENS[token] if token else None, verify)
 
 
 def show(protocol: SessionProtocol, token: str) -> list[AnyEffect]:
@@ -74,7 +75,12 @@ def show(protocol: SessionProtocol, token: str) -> list[AnyEffect]:
 
 
 def say(protocol: SessionProtocol, **message: Any) -> list[AnyEffect]:
-    return protocol.receive(json.dumps(message), NOW)
+    return say_where(SYMBOLS, protocol, **message)
+
+
+def say_where(symbols: AbstractSet[str], protocol: SessionProtocol, /, **message: Any) -> list[AnyEffect]:
+    """Where these symbols are served."""
+    return protocol.receive(json.dumps(message), NOW, symbols)
 
 
 def error_of(effects: list[AnyEffect]) -> messages.Error:
@@ -162,36 +168,67 @@ def test_a_channel_that_is_not_served_is_refused_with_those_that_are(
 def test_one_bad_channel_refuses_the_whole_message() -> None:
     names = [f"price:S{n}" for n in range(MAX_CHANNELS + 1)]
     symbols = frozenset(f"S{n}" for n in range(MAX_CHANNELS + 1))
-    protocol = SessionProtocol(JSON, symbols, frozenset(names[: MAX_CHANNELS - 1]))
-    error_of(say(protocol, type="subscribe", data={"channels": [names[-2], "price:NOPE"]}))
-    [effect] = say(protocol, type="subscribe", data={"channels": [names[-1]]})
+    protocol = SessionProtocol(JSON, frozenset(names[: MAX_CHANNELS - 1]))
+    error_of(say_where(symbols, protocol, type="subscribe", data={"channels": [names[-2], "price:NOPE"]}))
+    [effect] = say_where(symbols, protocol, type="subscribe", data={"channels": [names[-1]]})
     assert isinstance(effect, Subscribe), "the refused one must not count towards the limit"
 
 
 def test_the_symbols_in_an_error_are_not_endless() -> None:
-    protocol = SessionProtocol(JSON, frozenset(f"S{n:04}" for n in range(500)))
-    error = error_of(say(protocol, type="subscribe", data={"channels": ["price:NOPE"]}))
+    symbols = frozenset(f"S{n:04}" for n in range(500))
+    error = error_of(say_where(symbols, session(), type="subscribe", data={"channels": ["price:NOPE"]}))
     assert error.data.message.endswith("S0018, S0019 and 480 more")
 
 
 def test_a_session_has_so_many_channels_and_no_more() -> None:
-    symbols = [f"S{n}" for n in range(MAX_CHANNELS + 1)]
+    symbols = frozenset(f"S{n}" for n in range(MAX_CHANNELS + 1))
     names = [f"price:{symbol}" for symbol in symbols]
-    protocol = SessionProtocol(JSON, frozenset(symbols), frozenset(names[:1]))
-    assert isinstance(say(protocol, type="subscribe", data={"channels": names[:MAX_CHANNELS]})[0], Subscribe)
-    error = error_of(say(protocol, type="subscribe", id=1, data={"channels": names[MAX_CHANNELS:]}))
+    protocol = SessionProtocol(JSON, frozenset(names[:1]))
+
+    def ask(kind: str, channels: list[str]) -> list[AnyEffect]:
+        return say_where(symbols, protocol, type=kind, id=1, data={"channels": channels})
+
+    assert isinstance(ask("subscribe", names[:MAX_CHANNELS])[0], Subscribe)
+    error = error_of(ask("subscribe", names[MAX_CHANNELS:]))
     assert error.data.code == ErrorCode.TOO_MANY_CHANNELS
-    say(protocol, type="unsubscribe", data={"channels": names[:1]})
-    assert isinstance(say(protocol, type="subscribe", data={"channels": names[MAX_CHANNELS:]})[0], Subscribe)
+    ask("unsubscribe", names[:1])
+    assert isinstance(ask("subscribe", names[MAX_CHANNELS:])[0], Subscribe)
+
+
+def test_channels_of_a_symbol_that_is_served_no_more_are_lost_and_count_for_nothing() -> None:
+    protocol = session(frozenset({"price:GC", "status:GC", "candle:GC:1m", "price:XAUUSD"}))
+    protocol.withdraw({"GC"})
+    assert protocol.channels == {"price:XAUUSD"}
+    left = frozenset({"XAUUSD"})
+    error = error_of(say_where(left, protocol, type="subscribe", data={"channels": ["price:GC"]}))
+    assert error.data.code == ErrorCode.UNKNOWN_CHANNEL
+    assert isinstance(say(protocol, type="subscribe", data={"channels": ["price:GC"]})[0], Subscribe), (
+        "and when it is there again it may be had again"
+    )
+
+
+def test_who_shows_a_token_after_a_symbol_has_gone_is_not_subscribed_to_it() -> None:
+    protocol = asked(channels=frozenset({"price:GC", "price:XAUUSD"}))
+    protocol.withdraw({"GC"})
+    [effect] = show(protocol, "alice")
+    assert isinstance(effect, Authenticate)
+    assert effect.subscribe == ("price:XAUUSD",)
+
+
+def test_alerts_are_of_no_symbol() -> None:
+    owned = SessionProtocol(JSON, frozenset({"alert", "price:GC"}), LOCAL)
+    owned.withdraw({"GC", "alert"})
+    assert owned.channels == {"alert"}
 
 
 def test_the_limit_of_channels_may_be_lower_and_takes_nothing_away() -> None:
     names = [f"price:S{n}" for n in range(4)]
-    protocol = SessionProtocol(JSON, frozenset(f"S{n}" for n in range(4)), frozenset(names[:3]))
+    symbols = frozenset(f"S{n}" for n in range(4))
+    protocol = SessionProtocol(JSON, frozenset(names[:3]))
 
     def subscribe(*channels: str) -> Any:
         text = json.dumps({"type": "subscribe", "data": {"channels": channels}})
-        return protocol.receive(text, NOW, 2)
+        return protocol.receive(text, NOW, symbols, 2)
 
     assert isinstance(subscribe(*names[:3])[0], Subscribe), "what it has it may ask for again"
     error = error_of(subscribe(names[3]))
@@ -210,9 +247,7 @@ def test_resume_is_for_channels_that_are_asked_for() -> None:
 @pytest.mark.parametrize("kind", CLIENT_MESSAGES, ids=tag_of)
 def test_what_this_release_does_not_have_is_refused_and_nothing_else(kind: type[msgspec.Struct]) -> None:
     request = json.loads((GOLDEN / f"{tag_of(kind)}.json").read_text())
-    effects = say(
-        SessionProtocol(JSON, SYMBOLS, identity=TOKENS["bob"], verify=lambda *_: TOKENS["bob"]), **request
-    )
+    effects = say(SessionProtocol(JSON, identity=TOKENS["bob"], verify=lambda *_: TOKENS["bob"]), **request)
     refused = isinstance(effects[0], Reply) and isinstance(effects[0].message, messages.Error)
     assert refused == (kind in messages.LATER)
     if refused:
@@ -223,7 +258,7 @@ def test_what_this_release_does_not_have_is_refused_and_nothing_else(kind: type[
 def test_alerts_are_for_an_owner_only() -> None:
     ack = {"type": "alert.ack", "id": 1, "data": {"alert_ids": ["a", "b"]}}
     assert error_of(say(session(), **ack)).data.code == ErrorCode.FORBIDDEN
-    owned = SessionProtocol(JSON, SYMBOLS, identity=LOCAL)
+    owned = SessionProtocol(JSON, identity=LOCAL)
     request = messages.AlertAck(id=1, data=AlertAckData(alert_ids=["a", "b"]))
     assert say(owned, **ack) == [AskAlerts(owner="local", request=request)]
     assert isinstance(say(owned, type="subscribe", data={"channels": ["alert"]})[0], Subscribe)
@@ -238,8 +273,8 @@ def test_a_bad_message_is_answered_and_the_session_goes_on() -> None:
 
 @pytest.mark.parametrize(("encoding", "payload"), [(JSON, b"{}"), (MSGPACK, "{}")])
 def test_the_wrong_kind_of_frame_ends_the_session(encoding: Any, payload: str | bytes) -> None:
-    protocol = SessionProtocol(encoding, SYMBOLS)
-    effects = protocol.receive(payload, NOW)
+    protocol = SessionProtocol(encoding)
+    effects = protocol.receive(payload, NOW, SYMBOLS)
     assert error_of(effects).data.code == ErrorCode.UNSUPPORTED_DATA
     assert effects[1:] == [Close(code=CloseCode.UNSUPPORTED_DATA)]
     assert protocol.state is State.CLOSING
@@ -249,7 +284,7 @@ def test_the_wrong_kind_of_frame_ends_the_session(encoding: Any, payload: str | 
 
 
 def test_where_none_is_asked_for_auth_is_not_available() -> None:
-    for protocol in (session(), SessionProtocol(JSON, SYMBOLS, identity=LOCAL)):
+    for protocol in (session(), SessionProtocol(JSON, identity=LOCAL)):
         assert not protocol.asks_for_token
         error = error_of(show(protocol, "alice"))
         assert (error.id, error.data.code) == ("a", ErrorCode.NOT_AVAILABLE)
@@ -367,7 +402,7 @@ def test_without_the_scope_it_is_forbidden_and_nothing_happens(
 
 
 def test_whoever_is_nobody_in_particular_may_read_and_has_no_alerts() -> None:
-    protocol = SessionProtocol(JSON, SYMBOLS, identity=ANYBODY)
+    protocol = SessionProtocol(JSON, identity=ANYBODY)
     assert protocol.owner is None
     assert isinstance(say(protocol, type="subscribe", data={"channels": ["price:GC"]})[0], Subscribe)
     for request in (
@@ -391,7 +426,7 @@ def test_what_a_client_says_while_closing_is_ignored() -> None:
     protocol = session()
     protocol.close()
     assert say(protocol, type="ping", id=1) == []
-    assert protocol.receive(b"not even text", NOW) == []
+    assert protocol.receive(b"not even text", NOW, SYMBOLS) == []
 
 
 def happen(protocol: SessionProtocol, event: Event) -> None:
@@ -438,7 +473,7 @@ def test_a_session_that_ended_stays_so_whatever_came_before(story: list[str | Ev
                 happen(protocol, step)
                 ended |= step is Event.END
             else:
-                protocol.receive((GOLDEN / f"{step}.json").read_text(), NOW)
+                protocol.receive((GOLDEN / f"{step}.json").read_text(), NOW, SYMBOLS)
         except RuntimeError:
             assert ended
         assert (protocol.state is State.CLOSED) == ended

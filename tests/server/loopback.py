@@ -58,7 +58,7 @@ from aurexd.actors.messages import (
 from aurexd.actors.session import Session
 from aurexd.actors.trio_actor import TrioActor, start_actor
 from aurexd.clock import LoopClock
-from aurexd.config.model import Config, Heartbeat, Limits, Realtime
+from aurexd.config.model import Config, Heartbeat, Limits, Realtime, Symbol
 from aurexd.drain import Drain
 from aurexd.errors import AlertError
 from aurexd.market import SECOND_US, EpochUs, Instrument, Price, Quality, Tick
@@ -615,6 +615,10 @@ async def serving(
             realtime=Realtime(compression=compression),
             limits=limits or Limits(),
             heartbeat=heartbeat or Heartbeat(),
+            symbols={
+                "XAUUSD": Symbol(instrument=Instrument.SPOT, default=True),
+                "XAGUSD": Symbol(instrument=Instrument.SPOT),
+            },
         )
     )
     served = Served(settings)
@@ -623,7 +627,6 @@ async def serving(
         async with trio.open_nursery() as nursery, trio.open_nursery() as served.nursery:
             persister = await start_actor(nursery, served.persister)
             served.hub_actor = Hub(
-                symbols=frozenset(state.symbol for state in served.states),
                 persister=persister,
                 settings=settings,
                 clock=served.clock,
@@ -638,8 +641,6 @@ async def serving(
             streaming = Streaming(
                 hub=served.hub,
                 alerts=alerts,
-                symbols=frozenset(state.symbol for state in served.states),
-                default_symbols=("XAUUSD",),
                 credentials=credentials,
                 settings=settings,
                 clock=served.clock,

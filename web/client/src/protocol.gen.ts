@@ -520,7 +520,7 @@ export interface SubscribedPosition {
   recovered: boolean;
 }
 /**
- * Answers `unsubscribe`; nothing of these channels follows.
+ * Answers `unsubscribe`; nothing of these channels follows. Without an `id` also where a session loses channels.
  */
 export interface Unsubscribed {
   type: "unsubscribed";
