@@ -191,7 +191,7 @@ def test_a_reload_says_what_it_did_or_all_that_is_wrong(tmp_path: Path) -> None:
         daemon_says = asked.by_aurexctl("reload")
         assert daemon_says == {
             "changed": ["limits.max_connections", "heartbeat.silence_s"],
-            "waiting": [],
+            "waiting": {},
             "notes": [],
         }
         asked.by_aurexctl("log-level", "error")
@@ -249,7 +249,7 @@ def test_a_reload_adds_removes_and_changes_sources_and_drops_nobody(tmp_path: Pa
         assert 'actor="source:second"' in text
         assert 'actor="source:simulated"' not in text
         daemon.configure(config.replace("[symbols.TESTGOLD]", "[symbols.TESTGOLD]\ndecimals = 3"))
-        assert asked.by_aurexctl("reload")["waiting"] == [
-            "symbols.TESTGOLD.decimals", "sources.simulated"
-        ]  # fmt: skip
+        waiting = asked.by_aurexctl("reload")["waiting"]
+        assert list(waiting) == ["symbols.TESTGOLD.decimals", "sources.simulated"]
+        assert waiting["sources.simulated"] == "it serves a symbol that waits for a restart"
         assert daemon.stop() == 0
