@@ -228,7 +228,7 @@ def test_a_reload_adds_removes_and_changes_sources_and_drops_nobody(tmp_path: Pa
             reloaded = await trio.to_thread.run_sync(asked.by_aurexctl, "reload")
             assert reloaded == {
                 "changed": ["sources.simulated", "sources.second"],
-                "waiting": [],
+                "waiting": {},
                 "notes": [],
             }
             await trio.to_thread.run_sync(daemon.wait_for, lambda: carried_by("second"))
