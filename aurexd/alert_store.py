@@ -243,8 +243,17 @@ class AlertStore:
                 ),
             )
             assert cursor.lastrowid is not None
-            fired.append(AlertFired(owner=firing.rule.owner, alert=alert, number=cursor.lastrowid))
+            fired.append(
+                AlertFired(
+                    owner=firing.rule.owner, alert=alert, number=cursor.lastrowid, arrived=firing.arrival
+                )
+            )
         return tuple(fired)
+
+    @property
+    def rules_count(self) -> int:
+        """How many rules there are."""
+        return len(self._evaluator().rules)
 
     def calm(self, symbols: Iterable[str]) -> dict[str, Calm]:
         """Between which prices of each nothing fires."""

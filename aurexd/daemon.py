@@ -56,6 +56,7 @@ from aurexd.control.socket import bind as bind_control
 from aurexd.drain import Drain
 from aurexd.errors import ConfigError, InboxFullError, ListenError, Problem
 from aurexd.log import configure as configure_log
+from aurexd.reloads import Reloads
 from aurexd.roster import Roster
 from aurexd.screening import BANDS_PCT, Screen
 from aurexd.selection import Candidate
@@ -157,6 +158,7 @@ class Daemon:
         self._credentials = Credentials(self.settings, self._clock)
         self._door = Door(self.settings)
         self._stalls = Stalls()
+        self._reloads = Reloads(self._clock.now())
         self._hosts = Hosts(self.settings, config.listen.allowed_hosts)
         self._admission = Admission(self.settings, self._credentials, self._door, self._hosts)
         self.port = self._make_port(listeners)
@@ -251,11 +253,16 @@ class Daemon:
             try:
                 config = await trio.to_thread.run_sync(load, self._file, abandon_on_cancel=True)
                 plan = await self.reload(config)
+                self._reloads.done(self._clock.now(), len(plan.waiting))
                 self.trouble = ""
             except ConfigError as error:
+                self._reloads.went_wrong("refused")
                 for problem in error.problems:
                     log.error("config_refused", file=error.file, problem=str(problem))
                 self.trouble = "the last reload was refused; the log says why"
+                raise
+            except Exception:
+                self._reloads.went_wrong("failed")
                 raise
             finally:
                 self.notifier.ready(await self.summary())
@@ -508,6 +515,7 @@ class Daemon:
             door=self._door,
             admission=self._admission,
             certificate_expires=lambda: self._certificate_expires,
+            reloads=self._reloads,
             stalls=self._stalls,
             clock=self._clock,
         )
@@ -537,7 +545,7 @@ class Daemon:
     def _addresses(self) -> dict[str, Address[Any]]:
         """Of all actors, by name."""
         return {
-            **{name: self._core.address(name) for name in ("hub", "candles", "aggregator")},
+            **{name: self._core.address(name) for name in ("hub", "alerts", "candles", "aggregator")},
             **{child.name: self._storage.address(child.name) for child in self._storage.children()},
             **{
                 _source_actor(child.name): self._roster.supervisor.address(child.name)

@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, MutableMapping
-from typing import Any, Literal, TextIO
+from typing import Any, Literal, TextIO, get_args
 
 import msgspec
 import structlog
@@ -31,6 +31,8 @@ Format = Literal["auto", "console", "json", "journal"]
 
 PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
 """Level → syslog's severity, which is the journal's."""
+
+LEVELS: tuple[Level, ...] = get_args(Level)
 
 LIBRARY_LEVELS = {
     # pykka, trio-websocket, hypercorn: from warning on. Their info tells of every request, with its URL.
@@ -62,6 +64,7 @@ def configure(
     former = structlog.get_config()["logger_factory"]
     if isinstance(former, _Entries):
         former.journal.close()
+    counts = written()
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -72,20 +75,28 @@ def configure(
             # Tracebacks become text before they are redacted: they hold URLs too.
             structlog.processors.format_exc_info,
             _redact(redactor),
+            _count(counts),
             *_RENDERERS[format](stream),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=_Entries(Journal()) if format == "journal" else _Lines(stream),
+        logger_factory=_Entries(Journal(), counts) if format == "journal" else _Lines(stream, counts),
         # Uncached, so that a later call changes the level of every logger there is.
         cache_logger_on_first_use=False,
     )
     _take_in_libraries()
 
 
+def written() -> dict[str, int]:
+    """Level → lines so far."""
+    former = structlog.get_config()["logger_factory"]
+    return former.counts if isinstance(former, _Lines | _Entries) else dict.fromkeys(LEVELS, 0)
+
+
 class _Lines:
     """Makes the loggers that write to one stream. They share its lock: several threads log."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, counts: dict[str, int]) -> None:
+        self.counts = counts
         self._stream = stream
         self._lock = threading.Lock()
 
@@ -107,8 +118,9 @@ class _Lines:
 class _Entries:
     """Makes the loggers that write to the journal."""
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: Journal, counts: dict[str, int]) -> None:
         self.journal = journal
+        self.counts = counts
 
     def __call__(self, name: str = "") -> _LineLogger:
         return _LineLogger(name, self)
@@ -188,6 +200,18 @@ def _leave_out_repeats(repeats: Repeats) -> Processor:
         return event
 
     return leave_out
+
+
+def _count(counts: dict[str, int]) -> Processor:
+    lock = threading.Lock()
+
+    def count(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+        level = "error" if event["level"] == "critical" else event["level"]
+        with lock:
+            counts[level] = counts.get(level, 0) + 1
+        return event
+
+    return count
 
 
 def _redact(redactor: Redactor) -> Processor:

@@ -55,6 +55,20 @@ def lines(target: Target) -> list[dict[str, Any]]:
     return [json.loads(line) for line in target.getvalue().splitlines()]
 
 
+def test_lines_are_counted_by_level_over_every_change_of_it() -> None:
+    configured("info")
+    before = dict(log.written())
+    some = structlog.get_logger("aurexd.hub")
+    some.debug("message_sent")
+    some.info("status_changed")
+    configured("warning")
+    some.info("status_changed")
+    some.error("store_failed")
+    logging.getLogger("hypercorn").critical("it is on fire")
+    grown = {level: count - before[level] for level, count in log.written().items()}
+    assert grown == {"debug": 0, "info": 1, "warning": 0, "error": 2}
+
+
 def test_an_event_is_one_json_line_with_its_time_level_name_and_logger() -> None:
     target = configured()
     structlog.get_logger("aurexd.actors.source").info("source_connected", source="alltick", lag_ms=12)

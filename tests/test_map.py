@@ -36,6 +36,7 @@ LAYERS = [
         "aurexd.selection",
         "aurexd.consensus",
         "aurexd.redaction",
+        "aurexd.reloads",
         "aurexd.rollout",
         "aurexd.journal",
     },
@@ -97,6 +98,7 @@ PURE = [
     "hosts.py",
     "proxy_protocol.py",
     "backlog.py",
+    "reloads.py",
     "repeats.py",
     "summary.py",
 ]

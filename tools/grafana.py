@@ -185,6 +185,21 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             width=12,
         ),
         Panel("Waiting for their owners", {"": f"aurexd_alerts_waiting{HERE}"}, width=12),
+        Panel("From the price to the alert", quantiles("aurexd_alert_delay_seconds"), "s"),
+        Panel(
+            "Late, or too many",
+            {
+                "late": f"increase(aurexd_alerts_late_total{HERE}[5m])",
+                "rules snoozed in a storm": f"increase(aurexd_alerts_storms_total{HERE}[5m])",
+            },
+        ),
+        Panel(
+            "Rules, and prices judged",
+            {
+                "rules": f"aurexd_alert_rules{HERE}",
+                "prices a second": rate("aurexd_alerts_judged_prices_total"),
+            },
+        ),
     ),
     "The daemon": (
         Panel("How late the loop is", quantiles("aurexd_loop_lag_seconds"), "s", width=6),
@@ -196,8 +211,11 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             width=6,
         ),
         Panel(
-            "Restarts, in 5 minutes",
-            {"{{actor}}": f"increase(aurexd_actor_restarts_total{HERE}[5m])"},
+            "Restarts and crashes, in 5 minutes",
+            {
+                "{{actor}} started again": f"increase(aurexd_actor_restarts_total{HERE}[5m])",
+                "{{actor}} crashed": f"increase(aurexd_actor_crashes_total{HERE}[5m])",
+            },
             width=6,
         ),
         Panel("CPU", {"": rate("process_cpu_seconds_total")}, "percentunit", width=6),
@@ -208,6 +226,27 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             width=6,
         ),
         Panel("Who did not answer", {"{{actor}}": f"aurexd_answered{HERE} == bool 0"}, width=6),
+        Panel(
+            "Lines in the log",
+            {"{{level}}": rate("aurexd_log_lines_total", 'level!="debug"', by="level")},
+            "cps",
+            width=12,
+        ),
+        Panel(
+            "Reloads",
+            {
+                "the last was taken over": f"aurexd_config_last_reload_successful{HERE}",
+                "{{outcome}}, in 5 minutes": f"increase(aurexd_config_reloads_total{HERE}[5m])",
+                "settings that need a restart": f"aurexd_config_restart_needed_settings{HERE}",
+            },
+            width=6,
+        ),
+        Panel(
+            "Configuration since",
+            {"": f"time() - aurexd_config_last_reload_success_timestamp_seconds{HERE}"},
+            "s",
+            width=6,
+        ),
     ),
 }
 

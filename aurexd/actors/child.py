@@ -81,6 +81,8 @@ class ChildStatus(msgspec.Struct, frozen=True):
     last_error: str | None
     since: float
     """When it entered this state, in Trio's time; 0 before its first start."""
+    crashes: int
+    """How often it died of an error."""
 
 
 class Child:
@@ -98,7 +100,7 @@ class Child:
         self._on_end = on_end
         self._actor: Actor | None = None
         self._since = 0.0
-        self._starts = 0
+        self._starts = self._crashed = 0
         self._last_error: str | None = None
         self._scope = trio.CancelScope()  # cancels the incarnation
         self._down = trio.Event()  # it has ended
@@ -138,7 +140,12 @@ class Child:
     def status(self) -> ChildStatus:
         """How it is."""
         return ChildStatus(
-            self.spec.name, self.state, max(0, self._starts - 1), self._last_error, self._since
+            self.spec.name,
+            self.state,
+            max(0, self._starts - 1),
+            self._last_error,
+            self._since,
+            self._crashed,
         )
 
     def enter(self, state: ChildState) -> None:
@@ -149,6 +156,7 @@ class Child:
     def note(self, error: BaseException) -> None:
         """It crashed."""
         log.error("actor_crashed", actor=self.spec.name, exc_info=error)
+        self._crashed += 1
         self._last_error = describe(error)
 
     def park(self, reason: str) -> None:

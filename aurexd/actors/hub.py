@@ -50,10 +50,10 @@ from aurexd.clock import Clock
 from aurexd.delays import Delays
 from aurexd.drain import Drain
 from aurexd.errors import StoreError
-from aurexd.histogram import Recent
+from aurexd.histogram import Histogram, Recent
 from aurexd.io_uring import SendRing
 from aurexd.mailbox import Mailbox
-from aurexd.market import Price, Quality, format_time
+from aurexd.market import SECOND_US, EpochUs, Price, Quality, format_time
 from aurexd.protocol import compose
 from aurexd.protocol.channels import owned, symbol_of
 from aurexd.protocol.codes import CloseCode, ErrorCode
@@ -122,7 +122,8 @@ class Hub(TrioActor):
         self._sent: Counter[str] = Counter()
         self._bytes_sent = self._deferred = self._conflated = 0
         self._resumes = {True: 0, False: 0}
-        self._alerts_fired = self._alerts_acknowledged = 0
+        self._alerts_fired = self._alerts_late = self._alerts_paused = self._alerts_acknowledged = 0
+        self._alert_delay = Histogram()
         self._delays = Delays()
         self._recent: Recent[Recently]
         self._beats = 0
@@ -260,11 +261,21 @@ class Hub(TrioActor):
             owned("alert", fired.owner), lambda count: compose.alert(fired.alert, now, count)
         )
         self._due.append(update)
-        self._alerts_fired += 1
+        self._count_alert(fired, now)
         assert isinstance(update.message, Alert)
         oldest = self._mail[fired.owner].put(update.message)
         if oldest is not None:
             log.warning("alert_unacknowledged", alert=oldest.data.alert_id, owner=fired.owner)
+
+    def _count_alert(self, fired: AlertFired, now: EpochUs) -> None:
+        alert = fired.alert
+        if alert.redelivered:
+            return
+        self._alerts_fired += 1
+        self._alerts_late += alert.late
+        self._alerts_paused += alert.paused_until is not None
+        if fired.arrived is not None and not alert.late:
+            self._alert_delay.observe((now - fired.arrived) / SECOND_US)
 
     async def _fan_out(self) -> None:
         if not self._due:
@@ -603,6 +614,9 @@ class Hub(TrioActor):
             held_bytes=sum(session.held_bytes for session in behind),
             resumes=dict(self._resumes),
             alerts_fired=self._alerts_fired,
+            alerts_late=self._alerts_late,
+            alerts_paused=self._alerts_paused,
+            alert_delay=self._alert_delay.taken(),
             alerts_acknowledged=self._alerts_acknowledged,
             alerts_waiting=sum(map(len, self._mail.values())),
             hops=so_far.hops,

@@ -318,6 +318,10 @@ class StoreStatus(Message, frozen=True, kw_only=True, gc=False):
     """Of the backlog."""
     failures: int = 0
     """Batches that could not be written, since start."""
+    judged: int = 0
+    """Prices committed since start, each judged by the alert rules for it."""
+    alert_rules: int | None = None
+    """As of the last batch; None before it."""
     deleted: int = 0
     """Rows that retention has deleted since start."""
     batches: Buckets | None = None
@@ -457,6 +461,8 @@ class AlertFired(Message, frozen=True, kw_only=True, gc=False):
     alert: AlertData
     number: int = 0
     """Alerts are numbered as they are stored."""
+    arrived: EpochUs | None = None
+    """When what fired it arrived; None where that is not of now."""
 
 
 class AlertsFired(Message, frozen=True, kw_only=True, gc=False):
@@ -475,6 +481,8 @@ class Appended(Message, frozen=True, kw_only=True, gc=False):
     fired: tuple[AlertFired, ...]
     calm: dict[str, Calm]
     """Symbol → between which prices nothing fires from here on."""
+    rules: int
+    """So many there are."""
 
 
 class CreateRule(Ask[AlertRule], frozen=True, kw_only=True, gc=False):
@@ -725,6 +733,12 @@ class HubStats(Message, frozen=True, kw_only=True, gc=False):
     resumes: dict[bool, int]
     """Clients that came back and said where they were: whether all that they had missed was still there."""
     alerts_fired: int
+    """Since the start; those of before that are told of again do not count."""
+    alerts_late: int
+    alerts_paused: int
+    """Those whose rule was snoozed for too many alerts."""
+    alert_delay: Buckets
+    """How long each took, in seconds, from the arrival of what fired it; not of late ones."""
     alerts_acknowledged: int
     alerts_waiting: int
     """Those that were fired and that nobody has acknowledged."""

@@ -292,7 +292,8 @@ class Persister(TrioActor):
         self._since = clock.now()
         self._reason: str | None = None
         self._failures = 0
-        self._stored = 0
+        self._stored = self._judged_prices = 0
+        self._alert_rules: int | None = None
         self._failed_batches = 0
         self._deleted = 0
         self._batches = Histogram(BATCH_SIZES)
@@ -410,6 +411,8 @@ class Persister(TrioActor):
                 await tell_when_room(self._alerts, AlertsFired(fired=appended.fired))
         self._batches.observe(len(batch))
         self._stored += sum(record.tick is not None for record in batch)
+        self._judged_prices += sum(record.price is not None for record in batch)
+        self._alert_rules = appended.rules
         self._failures = 0
         if self._state is not StoreState.OK:
             if self._state is not StoreState.OPENING:
@@ -584,6 +587,8 @@ class Persister(TrioActor):
             dropped=self._backlog.dropped,
             capacity=self._backlog.capacity,
             failures=self._failed_batches,
+            judged=self._judged_prices,
+            alert_rules=self._alert_rules,
             deleted=self._deleted,
             batches=self._batches.taken(),
             appends=self._appends.taken(),

@@ -25,6 +25,7 @@ from aurexd.market import SECOND_US, EpochUs, Quality
 from aurexd.protocol.channels import KINDS
 from aurexd.protocol.codes import CloseCode, ErrorCode
 from aurexd.protocol.data import MarketState
+from aurexd.reloads import Reloads
 from aurexd.screening import Refusal
 from aurexd.server.admission import Admission
 from aurexd.server.door import HANG_UPS, Door
@@ -61,6 +62,9 @@ class Gathered(msgspec.Struct, kw_only=True, gc=False):
     certificate_expires: EpochUs | None
     answered: Mapping[tuple[str, int], int]
     """HTTP requests, by route and status."""
+    reloads: Reloads
+    log_lines: Mapping[str, int]
+    """By level."""
     stalls: Stalls
 
 
@@ -173,6 +177,13 @@ MEASURES: dict[str, tuple[Measure, ...]] = {
             lambda g: [((name,), child.restarts) for name, child in g.actors.items()],
         ),
         Measure(
+            "aurexd_actor_crashes",
+            "counter",
+            "How often it died of an error; it is started again also with another, and by a reload.",
+            ("actor",),
+            lambda g: [((name,), child.crashes) for name, child in g.actors.items()],
+        ),
+        Measure(
             "aurexd_inbox_messages",
             "gauge",
             "Messages that wait for an actor.",
@@ -192,6 +203,42 @@ MEASURES: dict[str, tuple[Measure, ...]] = {
             "How many may wait; then who has something to say waits, too.",
             ("actor",),
             lambda g: [((name,), inbox.capacity) for name, inbox in g.inboxes.items()],
+        ),
+        Measure(
+            "aurexd_config_last_reload_successful",
+            "gauge",
+            "Whether the last reload was taken over; 1 before the first.",
+            (),
+            lambda g: _one(float(g.reloads.successful)),
+        ),
+        Measure(
+            "aurexd_config_last_reload_success_timestamp_seconds",
+            "gauge",
+            "When a configuration was taken over last, be it at the start.",
+            (),
+            lambda g: _one(g.reloads.succeeded_at / SECOND_US),
+        ),
+        Measure(
+            "aurexd_config_reloads",
+            "counter",
+            "Reloads: `done`; `refused`, because the configuration was wrong; `failed`, which is a bug, or parts that "
+            "did not start.",
+            ("outcome",),
+            lambda g: _each(g.reloads.counts),
+        ),
+        Measure(
+            "aurexd_config_restart_needed_settings",
+            "gauge",
+            "Settings that the last reload could not change: they wait for a restart.",
+            (),
+            lambda g: _one(g.reloads.waiting),
+        ),
+        Measure(
+            "aurexd_log_lines",
+            "counter",
+            "Lines that were logged; of those that repeat without end, the few that were.",
+            ("level",),
+            lambda g: _each(g.log_lines),
         ),
         Measure(
             "aurexd_certificate_expiry_timestamp_seconds",
@@ -512,6 +559,42 @@ MEASURES: dict[str, tuple[Measure, ...]] = {
     "Alerts of users": (
         Measure(
             "aurexd_alerts_fired", "counter", "Alerts that fired.", (), _hub(lambda h: _one(h.alerts_fired))
+        ),
+        Measure(
+            "aurexd_alerts_late",
+            "counter",
+            "Of these, those that may have happened earlier, while the daemon was down or could not store.",
+            (),
+            _hub(lambda h: _one(h.alerts_late)),
+        ),
+        Measure(
+            "aurexd_alerts_storms",
+            "counter",
+            "Of these, those whose rule was snoozed because its owner's budget was spent.",
+            (),
+            _hub(lambda h: _one(h.alerts_paused)),
+        ),
+        Measure(
+            "aurexd_alert_delay_seconds",
+            "histogram",
+            "From the arrival of what fired it until an alert is handed to its owner's sessions, the disk included; "
+            "not of late ones.",
+            (),
+            _hub(lambda h: _one(h.alert_delay)),
+        ),
+        Measure(
+            "aurexd_alert_rules",
+            "gauge",
+            "Rules of all owners, those that are done or expired included.",
+            (),
+            _store(lambda s: _one(s.alert_rules)),
+        ),
+        Measure(
+            "aurexd_alerts_judged_prices",
+            "counter",
+            "Prices that were stored, and judged by the rules for their symbol.",
+            (),
+            _store(lambda s: _one(s.judged)),
         ),
         Measure(
             "aurexd_alerts_acknowledged",

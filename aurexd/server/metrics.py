@@ -17,6 +17,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from aurexd import log
 from aurexd.actors.address import Address
 from aurexd.actors.child import ChildStatus
 from aurexd.actors.messages import Ask, GetStats, GetStore, GetSymbols, SourceStatus
@@ -25,6 +26,7 @@ from aurexd.clock import Clock
 from aurexd.errors import InboxFullError
 from aurexd.histogram import Buckets
 from aurexd.market import EpochUs
+from aurexd.reloads import Reloads
 from aurexd.server.admission import Admission
 from aurexd.server.door import Door
 from aurexd.server.interface import Phase
@@ -52,6 +54,7 @@ class Metrics:
         door: Door,
         admission: Admission,
         certificate_expires: Callable[[], EpochUs | None],
+        reloads: Reloads,
         stalls: Stalls,
         clock: Clock,
     ) -> None:
@@ -64,6 +67,7 @@ class Metrics:
         self._door = door
         self._admission = admission
         self._certificate_expires = certificate_expires
+        self._reloads = reloads
         self._stalls = stalls
         self._clock = clock
 
@@ -90,6 +94,8 @@ class Metrics:
             admission=self._admission,
             certificate_expires=self._certificate_expires(),
             answered=answered,
+            reloads=self._reloads,
+            log_lines=log.written(),
             stalls=self._stalls,
         )
 

@@ -459,6 +459,7 @@ async def test_a_failing_restart_is_one_more_crash(
     assert trio.current_time() == 3
     (child,) = supervisor.children()
     assert (child.restarts, child.last_error, child.since) == (3, "OSError: cannot start", 3)
+    assert child.crashes == 3
     supervisor.stop()
 
 
@@ -669,6 +670,7 @@ async def test_restart_child_restarts_a_running_child_in_order_and_cuts_a_delay_
     assert seen == ["+only", "-only", "+only", "+only"]
     await trio.sleep(200)
     assert len(seen) == 4
+    assert supervisor.children()[0].crashes == 1, "what somebody restarts has not crashed"
     supervisor.stop()
 
 

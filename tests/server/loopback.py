@@ -67,6 +67,7 @@ from aurexd.protocol.alerts import AlertListedData
 from aurexd.protocol.codes import ErrorCode
 from aurexd.protocol.data import MarketState
 from aurexd.protocol.deflate import WINDOWS
+from aurexd.reloads import Reloads
 from aurexd.selection import Standing
 from aurexd.server.admission import Admission
 from aurexd.server.api import Api
@@ -469,6 +470,7 @@ class Served:
         ]
         self.persister = FakePersister()
         self.lifecycle = FakeLifecycle()
+        self.reloads = Reloads(START)
         self.sources: list[SourceStatus] = []
         self.admission: Admission
         self.hub: Any = None
@@ -655,6 +657,7 @@ async def serving(
                 door=served.door,
                 admission=admission,
                 certificate_expires=lambda: None,
+                reloads=served.reloads,
                 stalls=Stalls(),
                 clock=served.clock,
             )

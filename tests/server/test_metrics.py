@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+import msgspec
 import pytest
 import trio
 from prometheus_client import Metric
@@ -20,7 +21,7 @@ from aurexd.actors.messages import (
     StoreStatus,
 )
 from aurexd.config.model import Limits
-from aurexd.market import Instrument
+from aurexd.market import EpochUs, Instrument
 from aurexd.server import measures, metrics
 from aurexd.server.measures import MEASURES
 from tests.issuer import ask_for_tokens, token
@@ -261,12 +262,43 @@ async def test_symbols_and_sources_say_how_they_are() -> None:
 async def test_alerts_are_counted_until_they_are_acknowledged() -> None:
     async with serving() as served:
         for number in (1, 2):
-            served.hub.tell(AlertFired(owner="local", alert=alert(number, f"a{number}").data))
+            served.hub.tell(
+                AlertFired(owner="local", alert=alert(number, f"a{number}").data, arrived=served.clock.now())
+            )
+        again = msgspec.structs.replace(alert(3, "a3").data, redelivered=True)
+        served.hub.tell(AlertFired(owner="local", alert=again))
         served.hub.tell(AlertsAcknowledged(owner="local", alert_ids=("a1", "a1", "unknown")))
         found = await scrape(served)
-        assert found("aurexd_alerts_fired_total") == 2
+        assert found("aurexd_alerts_fired_total") == 2, "what is told of again did not fire now"
+        assert found("aurexd_alert_delay_seconds_count") == 2
         assert found("aurexd_alerts_acknowledged_total") == 1
-        assert found("aurexd_alerts_waiting") == 1
+        assert found("aurexd_alerts_waiting") == 2
+
+
+async def test_alerts_that_came_late_or_were_too_many_are_told_apart() -> None:
+    async with serving() as served:
+        late = msgspec.structs.replace(alert(1, "a1").data, late=True)
+        storm = msgspec.structs.replace(alert(2, "a2").data, paused_until="2026-01-01T00:00:00Z")
+        served.hub.tell(AlertFired(owner="local", alert=late, arrived=EpochUs(0)))
+        served.hub.tell(AlertFired(owner="local", alert=storm, arrived=served.clock.now()))
+        found = await scrape(served)
+        assert (found("aurexd_alerts_late_total"), found("aurexd_alerts_storms_total")) == (1, 1)
+        assert found("aurexd_alert_delay_seconds_count") == 1
+
+
+async def test_a_reload_that_went_wrong_is_seen() -> None:
+    async with serving() as served:
+        assert (await scrape(served))("aurexd_config_last_reload_successful") == 1
+        served.reloads.went_wrong("refused")
+        found = await scrape(served)
+        assert found("aurexd_config_last_reload_successful") == 0
+        assert found("aurexd_config_reloads_total", outcome="refused") == 1
+        assert found("aurexd_config_reloads_total", outcome="failed") == 0, "there from the start"
+        served.reloads.done(EpochUs(7_000_000), waiting=2)
+        found = await scrape(served)
+        assert found("aurexd_config_last_reload_successful") == 1
+        assert found("aurexd_config_last_reload_success_timestamp_seconds") == 7
+        assert found("aurexd_config_restart_needed_settings") == 2
 
 
 async def test_the_store_says_how_it_is() -> None:
