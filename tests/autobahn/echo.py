@@ -6,8 +6,10 @@ session there is what echoes.
 
 from __future__ import annotations
 
+import sys
 from unittest.mock import patch
 
+import structlog
 import trio
 
 from aurexd.actors.messages import SessionOpened
@@ -98,5 +100,7 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
+    # Nobody reads standard output after the port: a line for each session would fill the pipe, and then stop it all.
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     with patch.object(streaming, "Session", EchoSession):
         trio.run(main)
