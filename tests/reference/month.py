@@ -2,10 +2,11 @@
 
     python -m tests.reference.month --file BARS.csv.gz [--rules 2000] [--cuts 1000] [--seed 1]
 
-The bars are a CSV with `time_utc,open,high,low,close,volume`; each bar with a volume gives four prices. First comes the
-whole month with all rules: candles and alerts must be those of the plain fold (tests/reference/evaluator.py). Then one
-stretch of it after the other, each time cut in another way: nothing may be lost, and nothing doubled. Without `--file`
-it is a random walk.
+The bars are a CSV with `time_utc,open,high,low,close,volume`; each bar with a volume gives four prices, and a feed that
+says nothing for a while is announced as stale, or its market as closed. First comes the whole month with all rules, of
+every kind as many: candles and alerts must be those of the plain fold (tests/reference/evaluator.py). Then one stretch
+of it after the other, each time cut in another way: nothing may be lost, and nothing doubled. Without `--file` it is a
+random walk.
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ import random
 import sys
 import tempfile
 import time
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
@@ -34,6 +37,7 @@ from tests.reference.evaluator import (
     Run,
     Status,
     evaluate,
+    in_order,
     is_late,
 )
 from tests.reference.record import count_differences, make_candles, read_record
@@ -43,6 +47,14 @@ from tests.reference.walks import CENT, Event, quick_windows
 SYMBOL = "XAUUSD"
 BEGIN = 1_717_372_800 * SECOND
 """2024-06-03T00:00:00Z, a Monday: when a random month begins."""
+
+STALE_AFTER, CLOSED_AFTER = 100 * SECOND, 1800 * SECOND
+"""Without a price."""
+
+KINDS = (
+    *("above", "below", "crosses_up", "crosses_down", "leaves_range", "moves", "moves_percent"),
+    *("new_high", "new_low", "becomes_stale", "market_opens", "market_closes"),
+)
 
 
 class Bar(NamedTuple):
@@ -80,7 +92,7 @@ def walk_bars(seed: int, count: int) -> list[Bar]:
         high = max(open_, close) + CENT * abs(round(rng.gauss(0, 30)))
         low = min(open_, close) - CENT * abs(round(rng.gauss(0, 30)))
         bars.append(Bar(moment, open_, high, low, close))
-        moment += 60 * SECOND * (1 if rng.random() < 0.999 else rng.choice((5, 61, 2900)))
+        moment += 60 * SECOND * (1 if rng.random() < 0.98 else rng.choice((5, 61, 2900)))
     return bars
 
 
@@ -102,21 +114,42 @@ def prices_of(bars: Sequence[Bar], seed: int) -> list[Price]:
     return prices
 
 
-def rules_for(prices: Sequence[Price], count: int, seed: int) -> list[Rule]:
+def statuses_of(prices: Sequence[Price]) -> list[Status]:
+    """What is announced meanwhile: that no price comes, that the market is closed, and that all is well again."""
+    statuses: list[Status] = []
+
+    def announce(before: int, quality: str, market: str, moment: int) -> None:
+        number = len(statuses) + 1
+        statuses.append(Status(number, before, SYMBOL, quality, "first", market, moment))
+
+    announce(0, "live", "open", prices[0].receive_time)
+    for before, now in pairwise(prices):
+        silent_for = now.receive_time - before.receive_time
+        if silent_for > STALE_AFTER:
+            announce(before.id, "stale", "open", before.receive_time + STALE_AFTER)
+            if silent_for > CLOSED_AFTER:
+                announce(before.id, "closed", "closed", before.receive_time + CLOSED_AFTER)
+            announce(before.id, "live", "open", now.receive_time)
+    return statuses
+
+
+def rules_for(prices: Sequence[Price], statuses: Sequence[Status], count: int, seed: int) -> list[Rule]:
     """Rules made at the beginning and on the way, about prices that come later: most of them fire."""
     rng = random.Random(seed)
     begun = sorted(rng.choice((0, rng.randrange(len(prices)))) for _ in range(count))
-    return [_rule(rng, number, place, prices) for number, place in enumerate(begun, 1)]
-
-
-def _rule(rng: random.Random, number: int, place: int, prices: Sequence[Price]) -> Rule:
-    kind = rng.choice(
-        (
-            *("above", "below", "crosses_up", "crosses_down", "leaves_range", "moves", "moves_percent"),
-            *("new_high", "new_low"),
+    kinds = [KINDS[number % len(KINDS)] for number in range(count)]
+    rng.shuffle(kinds)
+    announced = [status.price_id for status in statuses]
+    return [
+        _rule(rng, number, kind, prices[place:])._replace(
+            price_id=place, status_id=bisect_right(announced, place)
         )
-    )
-    later = prices[rng.randrange(place, len(prices))]
+        for number, (kind, place) in enumerate(zip(kinds, begun, strict=True), 1)
+    ]
+
+
+def _rule(rng: random.Random, number: int, kind: str, prices: Sequence[Price]) -> Rule:
+    later = rng.choice(prices)
     level = later.close + CENT * rng.randrange(-20, 21)
     condition = Condition(
         kind,
@@ -140,11 +173,13 @@ def _rule(rng: random.Random, number: int, place: int, prices: Sequence[Price]) 
         cooldown=rng.choice((900, 3600) if kind.startswith("new") else (0, 0, 60, 3600)) * SECOND,
         expires=later.receive_time if rng.random() < 0.05 else None,
         snoozed_until=later.receive_time if rng.random() < 0.05 else None,
-        price_id=place,
     )
 
 
 # --- through the rooms ---
+
+
+Candles: TypeAlias = dict[tuple[str, str], list[Candle]]
 
 
 class Cut(NamedTuple):
@@ -154,23 +189,42 @@ class Cut(NamedTuple):
     restarts: float
     """After how many of the batches aurexd starts again."""
     longest: int
-    """Prices in the longest batch."""
+    """Prices and statuses in the longest batch."""
 
 
-def play(path: Path, prices: Sequence[Price], rules: Sequence[Rule], cut: Cut) -> int:
+class Part(NamedTuple):
+    """What is played, and what should come of it."""
+
+    prices: Sequence[Price]
+    statuses: Sequence[Status]
+    rules: Sequence[Rule]
+    alerts: Sequence[Alert]
+    candles: Candles
+
+
+def part_of(prices: Sequence[Price], count: int, seed: int) -> Part:
+    """These prices with so many rules, judged by the plain fold as if there were no restarts."""
+    statuses = statuses_of(prices)
+    rules = rules_for(prices, statuses, count, seed)
+    runs: list[Run] = []
+    alerts = evaluate(prices, statuses, runs, rules, day, quick_windows)
+    return Part(prices, statuses, rules, alerts, make_candles(prices))
+
+
+def play(path: Path, part: Part, cut: Cut) -> int:
     """Tell the rooms of all in order, with batches and restarts; how many restarts there were."""
     rng = random.Random(cut.seed)
     rooms = Rooms(path)
-    waiting = list(rules)
+    waiting = list(part.rules)
     batch: list[Event] = []
     size = rng.randint(1, cut.longest)
     restarts = 0
-    for price in prices:
-        while waiting and waiting[0].price_id < price.id:
+    for event in in_order(part.prices, part.statuses):
+        while isinstance(event, Price) and waiting and waiting[0].price_id < event.id:
             rooms.append(batch)  # a rule is made between two batches
             batch = []
             rooms.make(waiting.pop(0))
-        batch.append(price)
+        batch.append(event)
         if len(batch) >= size:
             rooms.append(batch)
             batch = []
@@ -183,9 +237,6 @@ def play(path: Path, prices: Sequence[Price], rules: Sequence[Rule], cut: Cut) -
         rooms.make(rule)
     rooms.close()
     return restarts
-
-
-Candles: TypeAlias = dict[tuple[str, str], list[Candle]]
 
 
 class Outcome(NamedTuple):
@@ -205,23 +256,13 @@ class Outcome(NamedTuple):
         return not (self.lost or self.doubled or self.invented or self.candles)
 
 
-class Part(NamedTuple):
-    """What is played, and what should come of it."""
-
-    prices: Sequence[Price]
-    rules: Sequence[Rule]
-    alerts: Sequence[Alert]
-    candles: Candles
-
-
 def compare(path: Path, part: Part, cut: Cut) -> Outcome:
     """Play it, and hold what is in the database against what should be there."""
-    restarts = play(path, part.prices, part.rules, cut)
+    restarts = play(path, part, cut)
     record = read_record(path)
-    known = [
-        alert._replace(late=is_late(alert.previous_price_id, alert.price_id, record.runs))
-        for alert in part.alerts
-    ]
+    if record.prices != part.prices or record.statuses != part.statuses:
+        raise RuntimeError(f"{path}: the store has not recorded what it was told")
+    known = [alert._replace(late=fires_late(alert, record.runs)) for alert in part.alerts]
     fired = [row.alert for row in record.alerts]
     surplus = Counter(fired)
     surplus.subtract(Counter(known))
@@ -233,11 +274,11 @@ def compare(path: Path, part: Part, cut: Cut) -> Outcome:
     return Outcome(fired, lost, doubled, invented, count_differences(part.candles, record.candles), restarts)
 
 
-def reference(prices: Sequence[Price], rules: Sequence[Rule]) -> list[Alert]:
-    """What should fire, were there no restarts."""
-    statuses: list[Status] = []
-    runs: list[Run] = []
-    return evaluate(prices, statuses, runs, rules, day, quick_windows)
+def fires_late(alert: Alert, runs: Sequence[Run]) -> bool:
+    """Whether aurexd has started between what fired it and the one before."""
+    if alert.status_id is None:
+        return is_late(alert.previous_price_id, alert.price_id, runs)
+    return any(alert.status_id - 1 <= run.status_id < alert.status_id for run in runs)
 
 
 def stretches_of(prices: Sequence[Price], length: int) -> Iterator[list[Price]]:
@@ -264,24 +305,22 @@ def main() -> int:
     right = True
     memory = Path("/dev/shm")  # noqa: S108 — where a commit costs nothing: it is not the disk that is judged here
     with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
-        rules = rules_for(prices, arguments.rules, arguments.seed)
         began = time.monotonic()
-        expected = reference(prices, rules)
-        print(f"{len(bars)} minutes, {len(prices)} prices, {len(rules)} rules: the reference has", end=" ")
-        print(f"{len(expected)} alerts ({time.monotonic() - began:.0f} s)", flush=True)
+        month = part_of(prices, arguments.rules, arguments.seed)
+        print(f"{len(bars)} minutes, {len(prices)} prices, {len(month.statuses)} statuses, ", end="")
+        print(f"{len(month.rules)} rules: the reference has {len(month.alerts)} alerts", end=" ")
+        print(f"({time.monotonic() - began:.0f} s)", flush=True)
         began = time.monotonic()
-        month = Part(prices, rules, expected, make_candles(prices))
         whole = compare(Path(folder) / "month.db", month, Cut(arguments.seed, 0.1, 400))
-        kinds = {rule.rule_id: rule.condition.kind for rule in rules}
+        kinds = {rule.rule_id: rule.condition.kind for rule in month.rules}
         print("fired:", dict(Counter(kinds[alert.rule_id] for alert in whole.fired).most_common()))
         report("the month", [whole], time.monotonic() - began)
         right = whole.is_right
         outcomes: list[Outcome] = []
         began = time.monotonic()
         parts = [
-            Part(own, known, reference(own, known), make_candles(own))
+            part_of(own, arguments.stretch_rules, number)
             for number, own in enumerate(stretches_of(prices, arguments.stretch))
-            for known in (rules_for(own, arguments.stretch_rules, number),)
         ]
         for number in range(arguments.cuts):
             shape = random.Random(number)
