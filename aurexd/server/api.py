@@ -251,11 +251,12 @@ class Api:
 
     async def _symbol(self, query: SymbolQuery) -> SymbolState:
         """The symbol that was asked for, or the first default one."""
-        states = await _ask(self._aggregator, GetSymbols())
         if query.symbol is UNSET:
+            states = await _ask(self._aggregator, GetSymbols())
             return next((state for state in states if state.default), states[0])
         state = await _ask(self._aggregator, GetSymbol(symbol=query.symbol))
         if state is None:
+            states = await _ask(self._aggregator, GetSymbols())
             raise HTTPException(
                 404, f"no symbol {quoted(query.symbol)}; there are {', '.join(s.symbol for s in states)}"
             )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
+from functools import lru_cache
 from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlencode
 
@@ -124,7 +125,7 @@ def read_query(kind: type[Q], parameters: Mapping[str, str]) -> Q:
 
     """
     values: dict[str, Any] = {}
-    for field in msgspec.structs.fields(kind):
+    for field in _fields(kind):
         text = parameters.get(field.encode_name)
         if text is None:
             continue
@@ -134,6 +135,10 @@ def read_query(kind: type[Q], parameters: Mapping[str, str]) -> Q:
             expected = _expected(msgspec.json.schema(field.type))
             raise QueryError(f"{field.encode_name}: expected {expected}, got {quoted(text)}") from error
     return kind(**values)
+
+
+_fields = lru_cache(msgspec.structs.fields)
+"""They are made of the annotations each time: as much work as all the rest of a request."""
 
 
 def quoted(text: str) -> str:
