@@ -91,11 +91,20 @@ def format_time(time: EpochUs) -> str:
     return f"{text}.{milliseconds:03d}Z" if milliseconds else f"{text}Z"
 
 
+_DAY_S = 86_400
+_MINUTES = [f"{minute // 60:02}:{minute % 60:02}" for minute in range(_DAY_S // 60)]
+
+
 @lru_cache(16)
 def _format_second(second: int) -> str:
-    """Each price is formatted with two or three times of the same second."""
+    """Each price is formatted with two or three times of the same second, and a page of candles with those of a day."""
+    return f"{_format_day(second // _DAY_S)}T{_MINUTES[second % _DAY_S // 60]}:{second % 60:02}"
+
+
+@lru_cache(16)
+def _format_day(day: int) -> str:
     # Not strftime, which writes the year 1 as 1.
-    return datetime.fromtimestamp(second, UTC).isoformat()[:19]
+    return datetime.fromtimestamp(day * _DAY_S, UTC).date().isoformat()
 
 
 def parse_time(text: str) -> EpochUs:
