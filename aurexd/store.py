@@ -35,10 +35,22 @@ from aurexd.actors.messages import (
 )
 from aurexd.alert_store import AlertStore
 from aurexd.calendar import Calendar
-from aurexd.candles import INTERVALS, LATE_S, Book, Candle, Days, KeptBook, Progress, time_of, utc_day
+from aurexd.candles import (
+    INTERVALS,
+    LATE_S,
+    Book,
+    Candle,
+    Days,
+    KeptBook,
+    Progress,
+    all_over_by,
+    time_of,
+    utc_day,
+)
 from aurexd.errors import AlertError, StoreError
 from aurexd.market import EpochUs, Quality
 from aurexd.protocol.alerts import AlertRule
+from aurexd.sheets import Sheets
 
 
 @contextlib.contextmanager
@@ -208,6 +220,9 @@ _PRICES = (
     "SELECT min(source_time, receive_time), receive_time, close FROM prices WHERE symbol = ? ORDER BY id"
 )
 
+KEPT_SHEETS = 512
+"""Of candles that were read and will never change: 32,768 of some 350 bytes, a month of minutes."""
+
 RECENT_CANDLES = LATE_S + 2
 """More than a late price may change of any interval: the shortest is a second."""
 
@@ -256,6 +271,7 @@ class Store:
                 self._fill_us = fill_us
                 self._alerts = AlertStore(connection, calendars or {}, run)
                 self._books: dict[str, Book[float]] = {}
+                self._sheets: Sheets[CandleRow] = Sheets(KEPT_SHEETS)
                 self._make_missing_candles()
             except BaseException:
                 connection.close()
@@ -504,27 +520,22 @@ class Store:
 
         """
         with self._translated():
-            # One more than is wanted tells whether there are more.
-            rows = self._db.conn.execute(_CANDLES, (symbol, interval, start, end, limit + 1)).fetchall()
             progress = self._progress(symbol)
-        settled = progress.settled_at(now) if progress else 0
+            settled = progress.settled_at(now) if progress else EpochUs(0)
+
+            def read(begin: EpochUs, end: EpochUs, count: int) -> list[CandleRow]:
+                rows = self._db.conn.execute(_CANDLES, (symbol, interval, begin, end, count)).fetchall()
+                return [_candle_row(row, settled) for row in reversed(rows)]
+
+            def is_final(until: EpochUs) -> bool:
+                return progress is not None and all_over_by(interval, until) <= progress.closed_before
+
+            # One more than is wanted tells whether there are more.
+            table = (symbol, interval)
+            candles = self._sheets.newest(table, start, end, limit + 1, read, is_final)
         return CandlePage(
-            candles=tuple(
-                CandleRow(
-                    start=start,
-                    end=end,
-                    open=open_,
-                    high=high,
-                    low=low,
-                    close=close,
-                    ticks=ticks,
-                    final=end <= settled,
-                    revision=revision,
-                    filled=bool(filled),
-                )
-                for start, end, open_, high, low, close, ticks, revision, filled in reversed(rows[:limit])
-            ),
-            older=len(rows) > limit,
+            candles=tuple(candles[-limit:]),
+            older=len(candles) > limit,
             closed_before=self._closed_before(progress, now) if progress else None,
         )
 
@@ -535,6 +546,7 @@ class Store:
             StoreError: the database cannot be written.
 
         """
+        self._sheets.clear()
         with self._translated(), self._db.atomic():
             cursor = self._db.conn.executemany(_FILL_CANDLE, [_candle_columns(symbol, c) for c in candles])
         return max(0, cursor.rowcount)
@@ -601,6 +613,7 @@ class Store:
 
         """
         deleted = 0
+        self._sheets.clear()
         with self._translated(), self._db.atomic():
             for symbol, newest in self._db.conn.execute(
                 "SELECT symbol, newest FROM candle_progress"
@@ -838,6 +851,23 @@ def _candle(row: tuple[Any, ...]) -> Candle[float]:
         close_time=close_time,
         ticks=ticks,
         revision=revision,
+    )
+
+
+def _candle_row(row: tuple[Any, ...], settled: EpochUs) -> CandleRow:
+    """From a row of `_CANDLES`."""
+    start, end, open_, high, low, close, ticks, revision, filled = row
+    return CandleRow(
+        start=start,
+        end=end,
+        open=open_,
+        high=high,
+        low=low,
+        close=close,
+        ticks=ticks,
+        final=end <= settled,
+        revision=revision,
+        filled=bool(filled),
     )
 
 

@@ -3,9 +3,9 @@
     python bench/history.py [--file BARS.csv] [--decimals 3] [--rounds 20] [--json]
 
 Without a file it makes a seeded month of 1-minute bars. Times are those of whole HTTP requests on connections of their
-own, in milliseconds; `page` is the newest 1000 candles, `month` each page of 1000 on the way back to the first. It also
-checks that every final candle that a live client saw is the stored one, and that the pages make the month without a
-hole or a repeat.
+own, in milliseconds; `page` is the newest 1000 candles, `month` each page of 1000 on the way back to the first, and
+`first` the same when nobody has asked for them before. It also checks that every final candle that a live client saw is
+the stored one, and that the pages make the month without a hole or a repeat.
 """
 
 from __future__ import annotations
@@ -105,6 +105,7 @@ def run(folder: Path, file: Path, decimals: int, rounds: int) -> dict[str, Any]:
         seen = dict(live.final)
         for interval in INTERVALS:
             page, month = [], []
+            first, candles = walk(port, interval)
             for _ in range(rounds):
                 page.append(get(port, f"{HISTORY}?symbol=XAUUSD&interval={interval}")[0])
                 times, candles = walk(port, interval)
@@ -126,7 +127,8 @@ def run(folder: Path, file: Path, decimals: int, rounds: int) -> dict[str, Any]:
                 "live_compared": compared,
                 "page_ms": milliseconds(page),
                 "month_ms": milliseconds(month),
-                "pages": len(month) // rounds,
+                "first_ms": milliseconds(first),
+                "pages": len(first),
             }
     return {**result, "problems": problems[:10]}
 

@@ -39,6 +39,7 @@ LAYERS = [
         "aurexd.reloads",
         "aurexd.rollout",
         "aurexd.journal",
+        "aurexd.sheets",
     },
     {"aurexd.repeats"},
     {"aurexd.protocol", "aurexd.tokens", "aurexd.delays", "aurexd.stalls"},
@@ -99,6 +100,7 @@ PURE = [
     "proxy_protocol.py",
     "backlog.py",
     "reloads.py",
+    "sheets.py",
     "repeats.py",
     "summary.py",
 ]

@@ -588,6 +588,29 @@ def test_a_page_is_the_newest_of_the_range_oldest_first_and_says_whether_there_a
         )
 
 
+def test_pages_that_were_read_before_are_as_the_table_has_them_now(url: str) -> None:
+    batch = minutes(700)
+    del batch[300]
+    with closing(Store(url)) as store:
+
+        def again() -> CandlePage:
+            with closing(Store(url)) as other:  # that has read nothing before
+                assert read(store, limit=650) == read(other, limit=650)
+            return read(store, limit=650)
+
+        store.append(batch)
+        assert not {at(60 * 300)} & {candle.start for candle in again().candles}
+        store.append(minutes(200, first=700))
+        assert len(again().candles) == 650
+        late = Observed(at(60 * 899 - 5), at(60 * 899 - 5), Decimal(1))
+        store.append([priced(late)])
+        assert [candle.low for candle in again().candles[-2:]] == [1, 2000 + 899 % 7]
+        store.fill_candles("XAUUSD", [minute_of(at(60 * 300) // (60 * SECOND_US), 1900.5)])
+        assert again().candles[50].filled
+        store.delete_candles({"1m": 200 * 60 * SECOND_US})
+        assert len(again().candles) == 201
+
+
 def test_a_database_without_candles_gets_those_of_its_prices(url: str) -> None:
     with closing(Store(url)) as store:
         store.append(minutes(100))
