@@ -87,22 +87,24 @@ class Alerts(TrioActor):
         """The number of the newest alert that the hub has been told of."""
         self._at_work = 0
         self._catching_up = trio.Lock()
+        self._to_catch_up = 0
+        """How often: what fires meanwhile is held, or what was missed would seem to be delivered."""
         self._held: list[AlertFired] = []
 
     async def on_start(self) -> None:
         """See to what an earlier run, or an earlier hub, has not delivered."""
-        self.nursery.start_soon(self._catch_up)
+        self._begin_catching_up()
 
     async def on_receive(self, message: object) -> object:
         """Pass on what fired, or act for a client."""
         match message:
             case AlertsFired(fired=fired):
-                if self._catching_up.locked():
+                if self._to_catch_up:
                     self._held += fired  # in order, after what was missed
                 else:
                     await self._deliver(fired)
             case CatchUpAlerts():
-                self.nursery.start_soon(self._catch_up)
+                self._begin_catching_up()
             case AskedOfAlerts(session=session, owner=owner, request=request):
                 if self._at_work >= AT_ONCE:
                     self._refuse(session, request.id, _busy())
@@ -136,6 +138,11 @@ class Alerts(TrioActor):
         self._delivered = alert.number
         await tell_when_room(self._hub, alert)
 
+    def _begin_catching_up(self) -> None:
+        # From here on, not from when the task comes to run: messages that wait may be handled before it.
+        self._to_catch_up += 1
+        self.nursery.start_soon(self._catch_up)
+
     async def _catch_up(self) -> None:
         """What was stored and not acknowledged, and the hub may not know of."""
         async with self._catching_up:
@@ -153,6 +160,7 @@ class Alerts(TrioActor):
             while self._held:
                 held, self._held = self._held, []
                 await self._deliver(held)
+            self._to_catch_up -= 1
 
     async def _missed(self) -> tuple[AlertFired, ...]:
         while True:

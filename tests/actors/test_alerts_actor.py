@@ -14,14 +14,18 @@ import msgspec
 import pykka
 import pytest
 import trio
+import trio.testing
 
 from aurexd.actors.alerts import AT_ONCE, Alerts
 from aurexd.actors.messages import (
     AlertFired,
     AlertsAcknowledged,
+    AlertsFired,
     AskAlerts,
     AskedOfAlerts,
+    CatchUpAlerts,
     GetAlertWhy,
+    GetUnacknowledged,
     Recorded,
 )
 from aurexd.actors.persister import Persister, StoreWorker
@@ -32,7 +36,7 @@ from aurexd.clock import SystemClock
 from aurexd.config.model import Alerts as AlertLimits
 from aurexd.config.model import Config, Symbol
 from aurexd.errors import AlertError
-from aurexd.market import Instrument
+from aurexd.market import Instrument, Quality
 from aurexd.protocol.alerts import (
     Above,
     AlertAckData,
@@ -215,6 +219,72 @@ async def test_what_nobody_acknowledged_is_told_again_after_a_crash_and_what_was
         await house.told(bool)
         assert house.alert_ids() == [second]
         assert house.told_of()[0].redelivered, "who was there before may have told its owner"
+
+
+class Unread(TrioActor):
+    """Stands for the persister: has stored some alerts that nobody acknowledged."""
+
+    def __init__(self, stored: list[AlertFired]) -> None:
+        super().__init__()
+        self.stored = stored
+
+    async def on_receive(self, message: object) -> object:
+        assert isinstance(message, GetUnacknowledged)
+        return tuple(alert for alert in self.stored if alert.number > message.after)
+
+
+@pytest.mark.parametrize("crashes", [True, False])
+async def test_what_fired_before_is_not_passed_over_for_what_fires_now(
+    *, crashes: bool, autojump_clock: trio.abc.Clock
+) -> None:
+    """When it starts after a crash, or is told to catch up, what just fired is in its inbox already."""
+    del autojump_clock
+    stored = [fired(number) for number in range(1, 5)]
+    for _ in range(16):  # which task runs first is drawn
+        async with trio.open_nursery() as nursery:
+            hub = Listening()
+            alerts = Alerts(
+                hub=await start_actor(nursery, hub),
+                persister=await start_actor(nursery, persister := Unread(stored if crashes else [])),
+                retention_days=0,
+                settings=Settings(Config()),
+                clock=SystemClock(),
+            )
+            if not crashes:
+                await start_actor(nursery, alerts)
+                await trio.testing.wait_all_tasks_blocked()
+                persister.stored = stored
+                alerts.actor_ref.tell(CatchUpAlerts())
+            alerts.actor_ref.tell(AlertsFired(fired=(stored[-1],)))
+            if crashes:
+                await start_actor(nursery, alerts)
+            await trio.testing.wait_all_tasks_blocked()
+            assert [message.number for message in hub.told] == [1, 2, 3, 4]
+            nursery.cancel_scope.cancel()
+
+
+def fired(number: int) -> AlertFired:
+    return AlertFired(
+        owner="alice",
+        number=number,
+        alert=AlertData(
+            alert_id=f"r-{number}",
+            rule_id="r",
+            symbol=SYMBOL,
+            condition=Above(level=L100),
+            close=L100,
+            previous_close=None,
+            source="a",
+            instrument=Instrument.TEST,
+            quality=Quality.LIVE,
+            timestamp="2025-10-27T12:00:00Z",
+            fired="2025-10-27T12:00:00Z",
+            late=False,
+            paused_until=None,
+            redelivered=False,
+            note="",
+        ),
+    )
 
 
 async def test_without_a_store_rules_are_refused_with_what_to_do() -> None:
