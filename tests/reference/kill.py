@@ -45,6 +45,7 @@ SECRET = b"as good as any other secret of thirty-two bytes"
 OWNERS = ("alice", "bob", "carol", "dave", "erin", "frank")
 START_S = 60.0
 CONNECT_S = 20.0
+"""trio-websocket waits for ever when the daemon is killed before it has answered the handshake: a dead line."""
 DEAD_S = 15.0
 """Three times `silence_s`."""
 SETTLE_S = 60.0
