@@ -110,8 +110,8 @@ bench: $(SETUP)  ## measure against peers, in one run, as ratios
 autobahn: $(SETUP)  ## the Autobahn test suite against our WebSocket: up to an hour, needs Python 2.7; docs/autobahn.md
 	$(BIN)/python -m tests.autobahn.run
 
-systemd: $(SETUP)  ## show the service under a systemd that is booted for it: two minutes, as root, needs systemd-container
-	$(BIN)/python -m tests.systemd.run
+systemd: $(SETUP)  ## show the service under a systemd that is booted for it: two minutes, as root, needs systemd-container; RELEASE=trixie: that Debian's
+	$(BIN)/python -m tests.systemd.run $(if $(RELEASE),--release $(RELEASE))
 
 man: $(SETUP)  ## write the manual pages and the shells' completions into build/
 	$(BIN)/python -m aurexd.manpages build/man

@@ -1,13 +1,16 @@
 """aurexd as `make install` installs it, under a systemd that was really booted: `make systemd`.
 
 Needs Linux, root and systemd-nspawn (Debian: systemd-container). This machine's own root, under an overlay in memory
-that is thrown away, is booted as a container with a network of its own; nothing of the machine is changed. The exit
-status is 0 if everything is as it must be; the table that is printed stands in docs/operations.md.
+that is thrown away, is booted as a container with a network of its own; nothing of the machine is changed.
+`--release trixie` boots that Debian instead, with its systemd and its Python; debootstrap fetches it once, into build/.
+The exit status is 0 if everything is as it must be; the tables that are printed stand in docs/operations.md.
 """
 
 from __future__ import annotations
 
+import argparse
 import contextlib
+import importlib.metadata
 import json
 import os
 import re
@@ -66,6 +69,30 @@ StartLimitBurst=50
 LoadCredential=alltick.token:/etc/aurexd/credentials/alltick.token
 """
 
+NOTIFY_RELOAD = """
+[Service]
+Type=notify-reload
+ExecReload=
+"""
+
+PACKAGES = "systemd,systemd-sysv,dbus,python3,python3-venv,iproute2,procps,make"
+"""What a Debian needs for this beside the least there is."""
+
+INSTALL = """
+set -e
+mount -t tmpfs tmpfs {base}
+mkdir {base}/up {base}/work {base}/root
+mount -t overlay overlay -o lowerdir={lower},upperdir={base}/up,workdir={base}/work {base}/root
+mkdir {base}/root/srv/source {base}/root/srv/tree {base}/root/srv/wheels
+cp -a {source}/. {base}/root/srv/source/
+mount --bind {tree} {base}/root/srv/tree
+mount --bind {wheels} {base}/root/srv/wheels
+mount --bind /dev {base}/root/dev
+env --ignore-environment PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root PIP_NO_INDEX=1 PIP_FIND_LINKS=/srv/wheels \
+    chroot {base}/root make --silent --directory=/srv/source --assume-old=dashboard install DESTDIR=/srv/tree
+"""
+"""With another Debian's Python: it needs no network for it."""
+
 STUCK = f"""
 [Service]
 ExecStart=
@@ -77,7 +104,7 @@ BOOT = """
 set -e
 mount -t tmpfs tmpfs {base}
 mkdir {base}/up {base}/work {base}/root
-mount -t overlay overlay -o lowerdir=/,upperdir={base}/up,workdir={base}/work {base}/root
+mount -t overlay overlay -o lowerdir={lower},upperdir={base}/up,workdir={base}/work {base}/root
 rm -rf {base}/root/etc/systemd/system/*.wants
 : > {base}/root/etc/fstab
 rm -f {base}/root/etc/machine-id
@@ -160,12 +187,12 @@ class Machine:
 
 
 @contextlib.contextmanager
-def booted(tree: Path, folder: Path) -> Iterator[Machine]:
+def booted(lower: Path, tree: Path, folder: Path) -> Iterator[Machine]:
     name = f"aurexd-test-{os.getpid()}"
     base = folder / "base"
     base.mkdir()
     script = folder / "boot"
-    script.write_text(BOOT.format(base=base, tree=tree, name=name))
+    script.write_text(BOOT.format(base=base, lower=lower, tree=tree, name=name))
     with (folder / "console").open("wb") as console:
         nspawn = subprocess.Popen(
             ["unshare", "--mount", "--propagation", "private", "bash", str(script)],
@@ -310,6 +337,40 @@ def reloaded(machine: Machine) -> str:
     return "good: taken over by the same process; bad: `systemctl reload` fails, SIGHUP is refused, the status says so"
 
 
+def notify_reloaded(machine: Machine) -> str:
+    version = int(machine.systemctl("--version").stdout.split()[1])
+    if version < 253:
+        return f"systemd {version} has none"
+    machine.write("/etc/systemd/system/aurexd.service.d/reload.conf", NOTIFY_RELOAD)
+    machine.systemctl("daemon-reload")
+    machine.systemctl("restart", "aurexd.service")
+    pid = machine.show("MainPID")["MainPID"]
+    found = machine.show("Type", "ReloadSignal")
+    expect(found["Type"] == "notify-reload", str(found))
+    before = len(machine.journal("EVENT=config_reloaded"))
+    machine.write("/etc/aurexd/aurexd.toml", CONFIG.replace("interval_s = 0.1", "interval_s = 0.2"))
+    began = time.monotonic()
+    machine.systemctl("reload", "aurexd.service")
+    took_s = time.monotonic() - began
+    expect(
+        len(machine.journal("EVENT=config_reloaded")) == before + 1, "it returned before the reload was done"
+    )
+    machine.write("/etc/aurexd/aurexd.toml", CONFIG.replace("interval_s = 0.1", "interval_s = -1"))
+    machine.systemctl("reload", "aurexd.service")
+    status = machine.show("StatusText")["StatusText"]
+    expect("refused" in status, f"the status after a wrong configuration: {status}")
+    machine.write("/etc/aurexd/aurexd.toml", CONFIG)
+    machine.systemctl("reload", "aurexd.service")
+    expect(machine.show("MainPID")["MainPID"] == pid, "it is another process")
+    machine.run("rm", "/etc/systemd/system/aurexd.service.d/reload.conf")
+    machine.systemctl("daemon-reload")
+    machine.systemctl("restart", "aurexd.service")
+    return (
+        f"`systemctl reload` returned after {took_s:.1f} s, when the daemon had taken it over; a wrong configuration is in the "
+        "status when it returns, which is with success: this type knows no failure"
+    )
+
+
 def logged(machine: Machine) -> str:
     entry = machine.journal("EVENT=daemon_started")[-1]
     expect((entry["PRIORITY"], entry["LOGGER"]) == ("6", "aurexd.daemon"), str(entry))
@@ -417,6 +478,29 @@ def stopped(machine: Machine) -> str:
     return f"`systemctl stop` in {took_s:.1f} s, status 0"
 
 
+def uninstalled(machine: Machine) -> str:
+    machine.systemctl("start", "aurexd.service")
+    files = machine.run("cat", f"{PLACE}/installed").stdout.splitlines()
+    ours = [file for file in files if not file.startswith(("/etc/aurexd/", f"{PLACE}/"))]
+    expect(
+        all(machine.run("test", "-e", file, check=False).returncode == 0 for file in ours[:50]), "installed"
+    )
+    machine.run("make", "--silent", f"--directory={PLACE}", "uninstall")
+    left = machine.run(
+        "sh", "-c", 'while read -r f; do [ -e "$f" ] && echo "$f"; done < $0 || true', f"{PLACE}/installed"
+    )
+    wrong = [file for file in left.stdout.splitlines() if file in set(ours)]
+    expect(not wrong, f"left: {wrong[:5]}")
+    machine.systemctl("reset-failed", check=False)
+    units = machine.systemctl("list-units", "--all", "--plain", "--no-legend", "aurexd*").stdout.strip()
+    expect(not units, units)
+    kept = ("/etc/aurexd/aurexd.toml", "/var/lib/aurexd/aurexd.db")
+    expect(all(machine.run("test", "-e", file, check=False).returncode == 0 for file in kept), "what is kept")
+    return (
+        f"stopped; none of its {len(ours)} files, and no unit, is left; configuration, database and user are"
+    )
+
+
 CHECKS: list[tuple[str, Callable[[Machine], str]]] = [
     ("`make install`, sysusers, tmpfiles", installed),
     ("`systemd-analyze`", verified),
@@ -425,27 +509,102 @@ CHECKS: list[tuple[str, Callable[[Machine], str]]] = [
     ("Hardening at work", confined),
     ("Credentials", credentials),
     ("Reload, good and bad", reloaded),
+    ("`Type=notify-reload`", notify_reloaded),
     ("Journal fields", logged),
     ("Restart under 200 clients", restarted),
     ("Watchdog", watched),
     ("Exit statuses", crashed),
     ("DynamicUser", dynamic),
     ("Stop", stopped),
+    ("`make uninstall`", uninstalled),
 ]
 
 
-def install(tree: Path) -> None:
+def debian(release: str) -> Path:
+    """The root of another Debian, as small as it can be; fetched where it is not there yet."""
+    root = ROOT / "build" / f"debian-{release}"
+    if not (root / "usr" / "bin" / "make").exists():
+        shutil.rmtree(root, ignore_errors=True)
+        subprocess.run(
+            ["debootstrap", "--variant=minbase", f"--include={PACKAGES}", release, str(root)],
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
+    return root
+
+
+def install_elsewhere(root: Path, tree: Path, folder: Path) -> None:
+    """`make install`, run in another Debian, by its Python."""
+    subprocess.run(["make", "--silent", "dashboard"], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    source, wheels, base = folder / "source", folder / "wheels", folder / "install"
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True)
+    for name in filter(None, listed.stdout.split("\0")):
+        if (ROOT / name).is_file():
+            (source / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, source / name)
+    shutil.copytree(ROOT / "aurexd" / "dashboard", source / "aurexd" / "dashboard", dirs_exist_ok=True)
+    version = "import sys; print('{}.{}'.format(*sys.version_info))"
+    python = subprocess.run(
+        ["chroot", str(root), "python3", "-c", version], check=True, capture_output=True, text=True
+    ).stdout.strip()
+    needed = [need for need in importlib.metadata.requires("aurexd") or () if "extra ==" not in need]
+    kinds = ("manylinux2014", "manylinux_2_17", "manylinux_2_28", "manylinux_2_34")
+    subprocess.run(
+        [
+            *(sys.executable, "-m", "pip", "download", "--quiet", "--dest", str(wheels)),
+            *("--constraint", "constraints.txt", "--only-binary", ":all:", "--python-version", python),
+            *(
+                "--implementation",
+                "cp",
+                "--abi",
+                f"cp{python.replace('.', '')}",
+                "--abi",
+                "abi3",
+                "--abi",
+                "none",
+            ),
+            *(word for kind in kinds for word in ("--platform", f"{kind}_{os.uname().machine}")),
+            *("--platform", "any", "setuptools", *needed),
+        ],
+        cwd=ROOT,
+        check=True,
+        stderr=subprocess.DEVNULL,
+    )
+    base.mkdir()
+    tree.mkdir()
+    script = INSTALL.format(base=base, lower=root, source=source, tree=tree, wheels=wheels)
+    subprocess.run(
+        ["unshare", "--mount", "--propagation", "private", "bash", "-c", script],
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+
+
+def install_here(tree: Path) -> None:
     subprocess.run(
         ["make", "--silent", "install", f"DESTDIR={tree}"], cwd=ROOT, check=True, stdout=subprocess.DEVNULL
     )
+
+
+def add_files(tree: Path) -> None:
+    """What this test needs beside it."""
+    installed = sorted(f"/{path.relative_to(tree)}" for path in tree.rglob("*") if not path.is_dir())
     place = tree / PLACE.relative_to("/")
     place.mkdir(parents=True)
     for name in ("stuck.py", "clients.py"):
         shutil.copy(HERE / name, place)
+    shutil.copy(ROOT / "Makefile", place)
+    (place / "installed").write_text("".join(f"{file}\n" for file in installed))
 
 
 def main() -> int:
     """Show everything; the table goes to standard output."""
+    parser = argparse.ArgumentParser(description="Shows the service under a systemd that is booted for it.")
+    parser.add_argument("--release", default="", help="of Debian, as trixie; default: what this machine runs")
+    release = parser.parse_args().release
+    if release and shutil.which("debootstrap") is None:
+        sys.stderr.write("--release needs debootstrap (Debian: apt-get install debootstrap)\n")
+        return 1
     if os.geteuid() != 0 or shutil.which("systemd-nspawn") is None:
         sys.stderr.write(
             "make systemd needs root, and systemd-nspawn (Debian: apt-get install systemd-container)\n"
@@ -455,8 +614,13 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="aurexd-systemd-", dir="/var/tmp") as name:
         folder = Path(name)
         tree = folder / "tree"
-        install(tree)
-        with booted(tree, folder) as machine:
+        lower = debian(release) if release else Path("/")
+        if release:
+            install_elsewhere(lower, tree, folder)
+        else:
+            install_here(tree)
+        add_files(tree)
+        with booted(lower, tree, folder) as machine:
             version = machine.systemctl("--version").stdout.split("\n")[0]
             sys.stdout.write(f"{version}\n\n| | |\n|---|---|\n")
             for title, check in CHECKS:
