@@ -320,12 +320,12 @@ class Hub(TrioActor):
 
     async def _serve(self, message: object) -> None:
         match message:
-            case SessionOpened(session=session, channels=channels, resume_after=resume_after):
+            case SessionOpened(session=session, channels=channels):
                 self._connections += 1
                 await self._open_candles(channels)
                 self._seat(session, channels)
                 session.greet(self.epoch)
-                self._resume_after(session, channels, resume_after)
+                self._resume(message)
                 if self._drain is not None:  # it was on its way in when the drain began
                     now = trio.current_time()
                     session.close(CloseCode.GOING_AWAY, self._drain.retry_after_ms(self._drain.clients, now))
@@ -432,21 +432,23 @@ class Hub(TrioActor):
                 self._redeliver(session, key, updates)
                 session.replay(updates)
 
-    def _resume_after(
-        self, session: Session, channels: frozenset[str], position: tuple[str, int] | None
-    ) -> None:
-        """What was published after the update that the client got last, in order; else snapshots."""
-        replay: list[Update] = []
+    def _resume(self, opened: SessionOpened) -> None:
+        """What was published after what the client got last, in order; snapshots where that is not known."""
+        session, replay = opened.session, list[Update]()
         recovered = True
-        for channel in sorted(channels):
-            missed = self._rings.after(channel, *position) if position is not None else None
+        for channel in sorted(opened.channels):
+            missed = None
+            if opened.resume_after is not None:
+                missed = self._rings.after(channel, *opened.resume_after)
+            elif (position := opened.resume.get(channel)) is not None:
+                missed = self._rings.since(channel, position)
             if missed is None:
                 recovered = False
                 self._send_snapshot(session, channel)
             else:
                 self._redeliver(session, channel, missed)
                 replay += missed
-        if position is not None:
+        if opened.resume_after is not None or opened.resume:
             self._resumes[recovered] += 1
         session.replay(sorted(replay, key=lambda update: update.seq))
 

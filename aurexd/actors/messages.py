@@ -7,6 +7,7 @@ ARCHITECTURE.md: data moves by `tell` along its way, questions go only from the 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from decimal import Decimal
 from enum import StrEnum
 from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
@@ -632,6 +633,8 @@ class SessionOpened(Message, frozen=True, kw_only=True, gc=False):
     """What it is subscribed to without having asked."""
     resume_after: tuple[str, int] | None = None
     """The epoch and the number of the last update that it got before it was lost; see `Update.position`."""
+    resume: Mapping[str, Position] = {}
+    """Channel → where it was there, if `resume_after` does not say."""
 
 
 class SessionClosed(Message, frozen=True, kw_only=True, gc=False):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+from collections.abc import Mapping
 from http import HTTPStatus
 from urllib.parse import parse_qs
 
@@ -21,14 +22,19 @@ from aurexd.protocol import compose
 from aurexd.protocol.channels import check_channel, owned
 from aurexd.protocol.codec import EVENTS, retry_event
 from aurexd.protocol.codes import CloseCode, ErrorCode, should_reconnect
+from aurexd.protocol.data import Position
 from aurexd.server.admission import Admission, Place, Refusal
 from aurexd.server.answer import answer
 from aurexd.server.credentials import INVALID, Unauthorized
+from aurexd.server.interface import quoted
 from aurexd.server.request import Request
 from aurexd.server.stream import ClientStream
 from aurexd.server.streaming import CLOSE_S, Streaming, retry_after_ms
 from aurexd.settings import Settings
 from aurexd.update import parse_position
+
+COUNT_DIGITS = 18
+"""More than a channel ever counts to."""
 
 
 class EventStreamServer:
@@ -54,6 +60,7 @@ class EventStreamServer:
                 return
             try:
                 channels = self._channels(request, identity)
+                resume = _resume(request, identity)
             except ProtocolError as error:
                 forbidden = error.code == ErrorCode.FORBIDDEN
                 await _answer(
@@ -63,14 +70,19 @@ class EventStreamServer:
             request.forget_token()
             place = self._admission.enter(request)
             try:
-                await self._run(stream, request, channels, place)
+                await self._run(stream, request, channels, resume, place)
             finally:
                 place.leave()
         except* (trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # the line broke
 
     async def _run(
-        self, stream: ClientStream, request: Request, channels: frozenset[str], place: Place
+        self,
+        stream: ClientStream,
+        request: Request,
+        channels: frozenset[str],
+        resume: Mapping[str, Position],
+        place: Place,
     ) -> None:
         _watch_line(stream.socket, self._streaming.settings)
         async with trio.open_nursery() as nursery:
@@ -87,6 +99,7 @@ class EventStreamServer:
                     encoding=EVENTS,
                     channels=channels,
                     resume_after=parse_position(request.last_event_id or ""),
+                    resume=resume,
                 )
             finally:
                 stream.end_session()  # the hub may not know yet, and the nursery will soon be gone
@@ -166,6 +179,27 @@ def _head(request: Request) -> bytes:
         *([f"Access-Control-Allow-Origin: {request.origin}", "Vary: Origin"] if request.origin else []),
     ]
     return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+
+
+def _resume(request: Request, identity: Identity) -> dict[str, Position]:
+    """Where the client was (`?epoch=5f1c…&resume=price:XAUUSD@12340,status:XAUUSD@17`), be it over the WebSocket.
+
+    Raises:
+        ProtocolError: that is not what it says.
+
+    """
+    query = _query(request)
+    epoch = query.get("epoch", [""])[-1]
+    resume = {}
+    for place in ",".join(query.get("resume", [])).split(","):
+        if not place:
+            continue
+        channel, _, count = place.rpartition("@")
+        if not channel or not (count.isascii() and count.isdigit()) or len(count) > COUNT_DIGITS:
+            message = f"resume: expected CHANNEL@COUNT, got {quoted(place)}"
+            raise ProtocolError(ErrorCode.INVALID_MESSAGE, message)
+        resume[owned(channel, identity.user)] = Position(epoch=epoch, count=int(count))
+    return resume
 
 
 def _query(request: Request) -> dict[str, list[str]]:

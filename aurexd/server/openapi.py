@@ -285,6 +285,13 @@ OPERATIONS = {
                 "price and status of the default symbols.",
             ),
             _other(
+                "query",
+                "resume",
+                "Where the client was, be it over the WebSocket: the `update_count` of each channel's last message, as "
+                "`price:XAUUSD@12340,status:XAUUSD@17`. What was missed since then follows. `Last-Event-ID` wins.",
+            ),
+            _other("query", "epoch", "Of these counts, as in `welcome`."),
+            _other(
                 "header", "Last-Event-ID", "The `id` of the last event: what was missed since then follows."
             ),
         ),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import pykka
@@ -20,6 +21,7 @@ from aurexd.clock import Clock
 from aurexd.protocol.codec import Encoding
 from aurexd.protocol.codes import CloseCode
 from aurexd.protocol.connection import SessionProtocol
+from aurexd.protocol.data import Position
 from aurexd.server.admission import Place
 from aurexd.server.credentials import Credentials
 from aurexd.server.request import Request
@@ -78,10 +80,12 @@ class Streaming:
         encoding: Encoding,
         channels: frozenset[str],
         resume_after: tuple[str, int] | None = None,
+        resume: Mapping[str, Position] | None = None,
     ) -> None:
         """Run one session until it or we end it: the crash barrier between its client and the daemon.
 
-        `channels`: what it gets without asking, as far as it may and as soon as it may.
+        `channels`: what it gets without asking, as far as it may and as soon as it may; `resume_after`, `resume`: see
+        `SessionOpened`.
         """
         asks_for_token = self.settings.authority is not None
         protocol = SessionProtocol(
@@ -110,7 +114,12 @@ class Streaming:
         self.tally.session_opened(kind)
         verdict: CloseCode | None = None
         try:
-            opened = SessionOpened(session=session, channels=protocol.channels, resume_after=resume_after)
+            opened = SessionOpened(
+                session=session,
+                channels=protocol.channels,
+                resume_after=resume_after,
+                resume=resume or {},
+            )
             await tell_when_room(self._hub, opened)
             with trio.move_on_after(self.settings.limits.handshake_timeout_s):
                 await session.greeted.wait()

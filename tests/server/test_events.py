@@ -144,6 +144,8 @@ async def test_a_client_may_name_the_channels_it_wants() -> None:
         ("?channels=candle:XAUUSD:2m", "1m, 5m"),
         ("?channels=" + ",".join(f"price:S{n}" for n in range(300)), "at most 256"),
         ("?" + "&".join("x=1" for _ in range(30)), "cannot be read"),
+        ("?epoch=e&resume=price:XAUUSD", "CHANNEL@COUNT"),
+        ("?epoch=e&resume=price:XAUUSD@-1", "CHANNEL@COUNT"),
     ],
 )
 async def test_a_bad_query_is_answered_in_words(query: str, says: str) -> None:
@@ -179,6 +181,46 @@ async def test_who_comes_back_is_sent_what_was_published_meanwhile() -> None:
         ]
         await served.publish("4.00")
         assert (await again.message())["update_count"] == 4
+
+
+async def test_who_was_there_over_the_websocket_goes_on_where_it_was_and_back_again() -> None:
+    async with serving() as served:
+        client = await served.connect("aurex.v1.json")
+        epoch = (await client.message())["data"]["epoch"]
+        await client.send({"type": "subscribe", "data": {"channels": [PRICE]}})
+        await client.message()
+        await served.publish("1.00", "2.00")
+        assert [m["update_count"] for m in await client.messages(2)] == [1, 2]
+        await served.publish("3.00", "4.00")
+        # Of the other channel it knows nothing.
+        source = await open_events(served, f"?channels={PRICE},{STATUS}&epoch={epoch}&resume={PRICE}@2")
+        _, *missed = await source.messages(4)
+        assert [(m["type"], m["update_count"]) for m in missed] == [
+            ("status", 1),
+            ("price_update", 3),
+            ("price_update", 4),
+        ]
+        await served.publish("5.00")
+        back = await served.connect("aurex.v1.json")
+        await back.message()
+        resume = {PRICE: {"epoch": epoch, "count": 4}}
+        await back.send({"type": "subscribe", "data": {"channels": [PRICE], "resume": resume}})
+        assert (await back.message())["data"]["channels"][PRICE]["recovered"]
+        assert (await back.message())["update_count"] == 5
+
+
+async def test_what_an_event_stream_resumes_from_holds_in_its_epoch_alone_and_a_last_event_id_wins() -> None:
+    async with serving() as served:
+        source = await open_events(served)
+        epoch = (await source.messages(2))[0]["data"]["epoch"]
+        await served.publish("1.00", "2.00")
+        await source.messages(2)
+        other = await open_events(served, f"?channels={PRICE}&epoch=another&resume={PRICE}@1")
+        assert [m.get("update_count") for m in await other.messages(2)] == [None, 2], "the snapshot"
+        await served.publish("3.00")
+        query = f"?channels={PRICE}&epoch={epoch}&resume={PRICE}@1"
+        again = await open_events(served, query, last_event_id=source.last_event_id)
+        assert [m.get("update_count") for m in await again.messages(2)] == [None, 3]
 
 
 @pytest.mark.parametrize("position", ["nonsense", "e-99", ""])
