@@ -507,7 +507,8 @@ export class AurexWebSocketClient {
   #changed(info: ConnectionInfo): void {
     const before = this.#connection.get();
     this.#connection.set(info);
-    if (info.session !== before.session && info.state === "connected") {
+    const isNew = info.session !== before.session || info.transport !== before.transport;
+    if (isNew && (info.state === "connected" || info.state === "degraded")) {
       if (this.#defaults.get() === null) void this.learnSymbols();
       if (info.leader) this.alerts.connected(); // the others hear the answer
     }

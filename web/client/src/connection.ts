@@ -15,6 +15,7 @@ import type { Link, LinkContext, LinkEvents } from "./link.js";
 import type { Ledger } from "./ledger.js";
 import { Machine, type Effect, type Nudge, type Rules } from "./machine.js";
 import { PollingLink } from "./polling.js";
+import { askOverHttp, isAlertMessage } from "./requests.js";
 import type { ClientMessage, CurrentPosition, ServerMessage, Welcome } from "./protocol.gen.js";
 import { WebSocketLink } from "./websocket.js";
 
@@ -65,6 +66,8 @@ export class Connection implements Feed {
   #subscribed = false;
   #syncing = false;
   #welcome: Welcome["data"] | null = null;
+  /** Of the counts that came last. */
+  #epoch: string | null = null;
   #ids = 0;
   #timer: unknown = null;
   #pingAt = 0;
@@ -87,7 +90,7 @@ export class Connection implements Feed {
       pollMs: settings.pollMs,
       token: () => settings.token(this.#tokenReason),
       channels: () => this.#channels,
-      lastEventId: null,
+      place: () => this.#ledger.positions.place(this.#channels, this.#epoch),
     };
   }
 
@@ -140,6 +143,15 @@ export class Connection implements Feed {
   }
 
   #ask(message: ClientMessage, resolve: Pending["resolve"], reject: Pending["reject"]): void {
+    const { http } = this.#context;
+    const falls = this.#active !== null && this.#active.transport !== "websocket";
+    if (falls && http.sameOrigin && isAlertMessage(message)) {
+      askOverHttp(http, message, this.#settings.requestMs).then((answer) => {
+        this.#events.message(answer); // as it would come over the line: for all tabs
+        resolve(answer);
+      }, reject);
+      return;
+    }
     const id = ++this.#ids;
     const asked = { ...message, id };
     if (this.#active?.send(asked) !== true) {
@@ -202,7 +214,6 @@ export class Connection implements Feed {
     this.#activeId = id;
     this.#sent = new Set();
     this.#subscribed = false;
-    if (link.transport === "websocket") this.#context.lastEventId = null;
     this.#subscribeAll();
     this.#measure(FIRST_PING_MS);
   }
@@ -278,6 +289,7 @@ export class Connection implements Feed {
         return;
       }
       this.#welcome = message.data;
+      this.#epoch = message.data.epoch;
       this.#synchronize(message.data.server_time, 0);
       this.#perform(this.#machine.opened(id, now, 3000 * message.data.heartbeat.silence_s));
     } else if (link.transport === "polling") {

@@ -15,13 +15,14 @@ export class EventStreamLink implements Link {
   readonly #events: LinkEvents;
   #aborts = new AbortController();
   #asked: ReadonlySet<string> = new Set();
+  #barred: string | null = null;
   #gathering: unknown = null;
   #ended = false;
 
   constructor(context: LinkContext, events: LinkEvents) {
     this.#context = context;
     this.#events = events;
-    void this.#read(context.lastEventId);
+    void this.#read();
   }
 
   send(): boolean {
@@ -34,8 +35,7 @@ export class EventStreamLink implements Link {
     this.#gathering = this.#context.environment.setTimeout(() => {
       this.#gathering = null;
       this.#aborts.abort();
-      // With the last id, a new channel would begin with its next message instead of the current one.
-      void this.#read(null);
+      void this.#read();
     }, GATHER_MS);
   }
 
@@ -49,7 +49,7 @@ export class EventStreamLink implements Link {
     this.#context.environment.clearTimeout(this.#gathering);
   }
 
-  async #read(lastEventId: string | null): Promise<void> {
+  async #read(): Promise<void> {
     const { http } = this.#context;
     const aborts = (this.#aborts = new AbortController());
     const over = (): boolean => aborts.signal.aborted;
@@ -59,21 +59,20 @@ export class EventStreamLink implements Link {
     try {
       this.token = await this.#context.token();
       this.#asked = new Set(this.#context.channels());
-      const channels = [...this.#asked].join(",");
-      const headers: Record<string, string> = { Accept: "text/event-stream" };
-      if (lastEventId !== null && http.sameOrigin) headers["Last-Event-ID"] = lastEventId;
-      const url = http.url("api/v1/stream", { channels: channels === "" ? undefined : channels });
-      const response = await http.open(url, headers, aborts.signal, this.token);
+      const response = await http.open(
+        this.#url(),
+        { headers: { Accept: "text/event-stream" }, signal: aborts.signal },
+        this.token,
+      );
       const type = response.headers.get("Content-Type") ?? "nothing";
       if (!type.startsWith("text/event-stream") || response.body === null) {
-        throw new HttpFailure(0, `what answers at ${url.pathname} is no event stream but ${type}`);
+        throw new HttpFailure(0, `what answers at ${this.#url().pathname} is no event stream but ${type}`);
       }
       const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
       for (;;) {
         const { done, value } = await reader.read();
         if (done || over()) break;
-        for (const { data, id } of parser.feed(value)) {
-          if (id !== null) this.#context.lastEventId = id;
+        for (const { data } of parser.feed(value)) {
           const message = asMessage(JSON.parse(data));
           if (message === null) continue;
           if (message.type === "error") {
@@ -87,10 +86,30 @@ export class EventStreamLink implements Link {
       }
       this.#down(aborts, { ...last, code: null, retryAfterMs: wait ?? milliseconds(parser.retryMs), final: false });
     } catch (error) {
+      // Who may have prices may not have alerts; all or nothing, says the server.
+      if (error instanceof HttpFailure && error.status === 403 && !over() && this.#gets("alert")) {
+        this.#barred = "alert";
+        void this.#read();
+        return;
+      }
       const message = `the event stream broke: ${words(error)}`;
       const broken = { cause: "lost", message, code: null, retryAfterMs: null, final: false };
       this.#down(aborts, error instanceof HttpFailure ? error.closing : broken);
     }
+  }
+
+  /** The channels, and where it was in them: by the counts, which hold whichever way the messages came. */
+  #url(): URL {
+    const list = (places: readonly string[]): string | undefined =>
+      places.length === 0 ? undefined : places.join(",");
+    const channels = [...this.#asked].filter((channel) => this.#gets(channel));
+    const { epoch, counts = {} } = this.#context.place() ?? {};
+    const resume = channels.flatMap((channel) => (channel in counts ? [`${channel}@${String(counts[channel])}`] : []));
+    return this.#context.http.url("api/v1/stream", { channels: list(channels), epoch, resume: list(resume) });
+  }
+
+  #gets(channel: string): boolean {
+    return this.#asked.has(channel) && channel !== this.#barred;
   }
 
   #down(aborts: AbortController, closing: Closing): void {

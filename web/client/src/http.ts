@@ -46,20 +46,21 @@ export class Http {
     return url;
   }
 
-  /** Whether the page may send headers of its own there without being asked first whether it may. */
+  /** Whether the page may read and write there: the daemon lets pages of others have the streams alone. */
   get sameOrigin(): boolean {
     return typeof location === "undefined" || new URL(this.#base()).origin === location.origin;
   }
 
   /** An answer that says that all is well. @throws HttpFailure */
-  async open(url: URL, headers: Record<string, string>, signal: AbortSignal, token?: string | null): Promise<Response> {
+  async open(url: URL, init: RequestInit, token?: string | null): Promise<Response> {
     const { fetch } = this.#environment;
     if (fetch === undefined) throw new HttpFailure(0, "there is no fetch here");
     const shown = token === undefined ? await this.#token() : token;
-    if (shown !== null) headers["Authorization"] = `Bearer ${shown}`;
+    const headers = new Headers(init.headers);
+    if (shown !== null) headers.set("Authorization", `Bearer ${shown}`);
     let response: Response;
     try {
-      response = await fetch(url, { headers, signal });
+      response = await fetch(url, { ...init, headers });
     } catch (error) {
       throw new HttpFailure(0, `${url.host} cannot be reached: ${words(error)}`);
     }
@@ -74,18 +75,34 @@ export class Http {
     query: Readonly<Record<string, string | number | undefined>> = {},
     signal?: AbortSignal,
   ): Promise<unknown> {
+    return await this.ask("GET", this.url(path, query), { signal });
+  }
+
+  /** The JSON answer to a request; `body` is sent as JSON. @throws HttpFailure */
+  async ask(
+    method: string,
+    url: URL,
+    { body, signal, ms = ANSWER_MS }: { body?: unknown; signal?: AbortSignal | undefined; ms?: number } = {},
+  ): Promise<unknown> {
     const aborts = new AbortController();
     const abort = (): void => {
       aborts.abort();
     };
     signal?.addEventListener("abort", abort);
-    const timer = this.#environment.setTimeout(abort, ANSWER_MS);
+    const timer = this.#environment.setTimeout(abort, ms);
+    const headers: Record<string, string> = { Accept: "application/json" };
+    if (body !== undefined) headers["Content-Type"] = "application/json";
     try {
-      const response = await this.open(this.url(path, query), { Accept: "application/json" }, aborts.signal);
+      const response = await this.open(url, {
+        method,
+        headers,
+        signal: aborts.signal,
+        ...(body !== undefined && { body: JSON.stringify(body) }),
+      });
       try {
         return await response.json();
       } catch (error) {
-        throw new HttpFailure(0, `the answer to ${path} cannot be read: ${words(error)}`);
+        throw new HttpFailure(0, `the answer to ${url.pathname} cannot be read: ${words(error)}`);
       }
     } finally {
       this.#environment.clearTimeout(timer);

@@ -15,8 +15,15 @@ export interface LinkContext {
   /** The token to show; null: none. May reject. */
   token(): Promise<string | null>;
   channels(): ReadonlySet<string>;
-  /** Where the event stream stands, for the next one. */
-  lastEventId: string | null;
+  /** Where it was in them, whichever way that was; null: nowhere yet. */
+  place(): Place | null;
+}
+
+/** Positions of one epoch. */
+export interface Place {
+  readonly epoch: string;
+  /** `update_count` of the last message of each channel. */
+  readonly counts: Readonly<Record<string, number>>;
 }
 
 /** What comes of it. Nothing more comes after `down`, or after `close` was called. */

@@ -1,6 +1,6 @@
 /** The last way: asking for the current prices every few seconds, and saying what has changed in the same messages. */
 import type { Interval } from "./channels.js";
-import type { CandleHistory, LatestPrice, Sources } from "./http.gen.js";
+import type { AlertHistory, CandleHistory, LatestPrice, Sources } from "./http.gen.js";
 import { HttpFailure } from "./http.js";
 import type { Link, LinkContext, LinkEvents } from "./link.js";
 import type { ServerMessage } from "./protocol.gen.js";
@@ -13,6 +13,8 @@ export class PollingLink implements Link {
   readonly #aborts = new AbortController();
   #timer: unknown = null;
   #asking = false;
+  /** Alerts that have been told: they are found again until they are acknowledged. Null: none has been looked for yet. */
+  #told: ReadonlySet<string> | null = null;
 
   constructor(context: LinkContext, events: LinkEvents) {
     this.#context = context;
@@ -76,6 +78,7 @@ export class PollingLink implements Link {
         const { received, age_ms: _, ...data } = answer;
         return [{ type: "price_update", data, timestamp: received, update_count: 0 }];
       }
+      if (kind === "alert") return await this.#alerts(timestamp);
       if (kind === "candle") {
         const query = { symbol, interval, limit: 2 };
         const answer = (await this.#get("api/v1/prices/history", query)) as CandleHistory;
@@ -87,11 +90,29 @@ export class PollingLink implements Link {
         }));
       }
     } catch (error) {
+      if (kind === "alert" && error instanceof HttpFailure && [401, 403].includes(error.status)) return []; // not this user's
       // Without `Retry-After` it is the symbol's trouble (it has no price yet, it is not known), not the daemon's.
       if (!(error instanceof HttpFailure && [404, 503].includes(error.status) && error.retryAfterMs === null))
         throw error;
     }
     return [];
+  }
+
+  /** What has fired and waits to be acknowledged, the oldest first. */
+  async #alerts(timestamp: string): Promise<ServerMessage[]> {
+    const { alerts } = (await this.#get("api/v1/alerts/history")) as AlertHistory;
+    const waiting = alerts.filter(({ acknowledged }) => acknowledged === null).map(({ alert }) => alert);
+    const told = this.#told;
+    this.#told = new Set(waiting.map(({ alert_id }) => alert_id));
+    return waiting
+      .filter(({ alert_id }) => told?.has(alert_id) !== true)
+      .reverse()
+      .map((alert) => ({
+        type: "alert",
+        data: told === null ? { ...alert, redelivered: true } : alert,
+        timestamp,
+        update_count: 0,
+      }));
   }
 
   async #statuses(channels: ReadonlySet<string>): Promise<ServerMessage[]> {

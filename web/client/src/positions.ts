@@ -2,6 +2,7 @@
  * Where this client stands in each channel, by the rules of docs/protocol.md ("Positions"): what is new, what was there
  * already, what was missed, and from where to resume. Pure.
  */
+import type { Place } from "./link.js";
 import type { CurrentPosition, Position } from "./protocol.gen.js";
 
 /**
@@ -13,7 +14,7 @@ export type Verdict =
   | { readonly kind: "new" | "snapshot" | "repeat" }
   | { readonly kind: "gap"; readonly missed: number | null; readonly current: boolean };
 
-interface Place {
+interface Standing {
   epoch: string;
   /** `update_count` of the last message that was delivered, in this epoch; null before the first. */
   count: number | null;
@@ -26,7 +27,7 @@ const SNAPSHOT: Verdict = { kind: "snapshot" };
 const REPEAT: Verdict = { kind: "repeat" };
 
 export class Positions {
-  readonly #places = new Map<string, Place>();
+  readonly #places = new Map<string, Standing>();
 
   /** What `resume` says in `subscribe`: only what was really delivered. */
   resume(channels: Iterable<string>): Record<string, Position> {
@@ -36,6 +37,15 @@ export class Positions {
       if (place?.count != null) resume[channel] = { epoch: place.epoch, count: place.count };
     }
     return resume;
+  }
+
+  /** The same for one epoch: the one that is named, else that of the first channel. Null: nothing of it was delivered. */
+  place(channels: Iterable<string>, epoch: string | null): Place | null {
+    const places = Object.entries(this.resume(channels));
+    const of = epoch ?? places[0]?.[1].epoch;
+    const counts: Record<string, number> = {};
+    for (const [channel, place] of places) if (place.epoch === of) counts[channel] = place.count;
+    return of === undefined || Object.keys(counts).length === 0 ? null : { epoch: of, counts };
   }
 
   /** Another tab was there: to be used where this one was not. */

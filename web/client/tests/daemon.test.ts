@@ -4,7 +4,7 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
 import { WebSocket } from "ws";
-import type { AurexWebSocketClient, ClientOptions, PriceData } from "../src/index.js";
+import type { AlertHistory, AurexWebSocketClient, ClientOptions, PriceData } from "../src/index.js";
 import { clientOf, Daemon, pause, Proxy, SIMULATED, until } from "./daemon.js";
 
 let daemon: Daemon;
@@ -110,6 +110,33 @@ test("a rollout that is closed leads to the event stream, and opened again, to t
   }
 });
 
+test("from the WebSocket to the event stream and back there is no hole and no repeat", async () => {
+  let closed = false;
+  class Door extends WebSocket {
+    constructor(url: URL, protocols: string[]) {
+      if (closed) url.pathname = "/not/through/this/proxy";
+      super(url, protocols);
+    }
+  }
+  const { client, came } = showing({ environment: { WebSocket: Door as never } });
+  const gaps: unknown[] = [];
+  client.onGap((channel, missed) => gaps.push([channel, missed]));
+  await came.more();
+  for (let turn = 0; turn < 3; turn += 1) {
+    closed = true;
+    proxy.cut();
+    await until(() => client.connection.transport === "events", "the event stream");
+    await came.more();
+    closed = false;
+    client.disconnect();
+    client.connect();
+    await until(() => client.connection.transport === "websocket", "the WebSocket");
+    await came.more();
+  }
+  came.expectNoHole();
+  expect(gaps).toEqual([]);
+});
+
 test("a network that goes and comes back leaves no hole", async () => {
   const { client, came } = showing({ transports: ["websocket"] });
   await came.more();
@@ -209,6 +236,41 @@ test("a rule is made, fires once for everybody, and is gone when it is deleted",
   await expect(alerts.delete(made.rule_id)).rejects.toMatchObject({ code: "not_found" });
 });
 
+test.each(["events", "polling"] as const)(
+  "over %s alone rules are made, changed and deleted as well, and what fires comes",
+  async (transport) => {
+    const { client, came } = showing({ transports: [transport], pollMs: 50 });
+    const { alerts } = client;
+    const fired: string[] = [];
+    client.onAlert(({ rule_id }) => fired.push(rule_id));
+    await came.more(1);
+    await until(() => !alerts.view.get().loading, "the rules");
+    const making = alerts.create({ symbol: "TESTGOLD", condition: { kind: "above", level: 1 } });
+    expect(alerts.view.get().rules).toMatchObject([{ pending: "create" }]);
+    const { rule_id } = await making;
+    expect(alerts.view.get().rules).toMatchObject([{ rule_id, pending: null }]);
+    await until(() => fired.includes(rule_id), "the alert");
+    await until(() => alerts.view.get().rules[0]?.state === "done", "the rule's new state");
+    const changing = alerts.update({ rule_id, note: "later" });
+    expect(alerts.view.get().rules).toMatchObject([{ note: "later", pending: "update" }]);
+    await changing;
+    expect(alerts.view.get().rules).toMatchObject([{ note: "later", pending: null }]);
+    await expect(alerts.update({ rule_id, condition: { kind: "above", level: -1 } })).rejects.toMatchObject({
+      code: "invalid_message",
+    });
+    expect(alerts.view.get().rules).toMatchObject([{ condition: { level: 1 }, pending: null }]);
+    let acknowledged = false;
+    while (!acknowledged) {
+      const { alerts: kept } = (await client.get("api/v1/alerts/history")) as AlertHistory;
+      acknowledged = kept.every((one) => one.acknowledged !== null);
+    }
+    await alerts.delete(rule_id);
+    expect(alerts.view.get().rules).toEqual([]);
+    await expect(alerts.delete(rule_id)).rejects.toMatchObject({ code: "not_found" });
+    expect(fired).toEqual([rule_id]);
+  },
+);
+
 // --- tokens ---
 
 /** A token as an issuer makes it, for so many hours. */
@@ -243,6 +305,7 @@ test("tokens are shown, renewed in place, and asked for over HTTP and on the eve
 
     for (const transports of [["events"], ["polling"]] as const) {
       const fallen = showing({ token: mint(secret, 0.5), transports, pollMs: 50 }, guarded.url);
+      fallen.client.onAlert(() => undefined); // which the token does not allow: the prices come all the same
       await fallen.came.more();
       expect(fallen.client.connection.state).toBe("degraded");
     }

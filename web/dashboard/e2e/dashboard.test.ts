@@ -187,6 +187,13 @@ describe("the connection", () => {
     await until(price(page), "4,430.00");
     await world.do("price", { mid: 4431.5 });
     await until(price(page), "4,431.50");
+    // Alerts need no WebSocket either.
+    await page.getByRole("button", { name: "New alert", exact: true }).click();
+    await page.getByRole("dialog").getByLabel("Level").fill("4500");
+    await page.getByRole("button", { name: "Make alert" }).click();
+    await until(page.getByTestId("rules"), /crosses 4,500.00 upwards.*Armed/);
+    await page.getByRole("button", { name: /^Delete/ }).click();
+    await until(page.getByRole("tabpanel"), "No alerts yet");
     await world.do("rollout", { enabled: true });
     await page.reload();
     await until(page.getByTestId("connection"), "Connected");

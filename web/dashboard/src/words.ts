@@ -116,11 +116,11 @@ export function connectionNotice(connection: Connection, now: number): Notice | 
           connection.transport === "polling"
             ? "Prices are asked for every few seconds"
             : "Prices come as an event stream",
-        detail: `${why || "No WebSocket gets through."} Prices are right; ${
+        detail: `${why || "No WebSocket gets through."} ${
           connection.transport === "polling"
-            ? "they come late, and alerts not at once"
-            : "changes to alerts need the WebSocket"
-        }.`,
+            ? "They are right, but come late, and so do alerts."
+            : "All is as it should be, but for the way."
+        }`,
       };
     case "connecting": {
       const wait = connection.retryAt === null ? 0 : connection.retryAt - now;

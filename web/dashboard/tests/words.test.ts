@@ -79,7 +79,7 @@ describe("the connection", () => {
 
   test("that works otherwise says what that means", () => {
     const events: ConnectionInfo = { ...CONNECTED, state: "degraded", transport: "events", cause: "rollout_closed" };
-    expect(connectionNotice(events, NOW)?.detail).toMatch(/WebSockets are not open.*Prices are right/);
+    expect(connectionNotice(events, NOW)?.detail).toMatch(/WebSockets are not open.*as it should be/);
     expect(connectionLabel(events, NOW).text).toBe("Event stream");
     expect(connectionLabel({ ...events, transport: "polling" }, NOW).text).toBe("Polling");
   });
