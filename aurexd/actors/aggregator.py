@@ -103,13 +103,14 @@ class Aggregator(TrioActor):
         self._clock = clock
         self._wake_at = math.inf
         self._earlier = trio.Event()
+        self._looked = trio.Event()
 
     async def on_start(self) -> None:
         """Say what is known of each symbol, also from before the start, then watch the clock."""
         last = await self._last_prices()
         now = self._clock.now()
         for name, symbol in self._symbols.items():
-            symbol.rules.policy.set_market(symbol.follow(now), trio.current_time())
+            symbol.rules.policy.set_market(symbol.follow(now), symbol.judged_now())
             self._begin_session(symbol)
             restored = symbol.restore(last[name]) if name in last else None
             status = symbol.status()
@@ -133,7 +134,8 @@ class Aggregator(TrioActor):
             case TimePassed():
                 for symbol in self._symbols.values():
                     await self._follow_market(symbol)
-                    await self._act(symbol, symbol.rules.policy.elapse(trio.current_time()), None)
+                    await self._act(symbol, symbol.rules.policy.elapse(symbol.judged_now()), None)
+                self._looked.set()
             case GetSymbol(symbol=name):
                 known = self._symbols.get(name)
                 return known and known.state()
@@ -148,10 +150,15 @@ class Aggregator(TrioActor):
 
     async def on_batch(self) -> None:
         """Have the clock watched for the next change that needs no tick."""
-        now = trio.current_time()
-        next_change = min((s.rules.policy.next_change(now) for s in self._symbols.values()), default=math.inf)
-        if next_change < self._wake_at:
+        if self._next_change() < self._wake_at:
             self._earlier.set()
+
+    def _next_change(self) -> float:
+        """Loop time of the next change that needs no tick. It may have passed, since the last judgement."""
+        return min(
+            (s.rules.policy.next_change(s.judged_at) for s in self._symbols.values()),
+            default=math.inf,
+        )
 
     async def _judge(self, symbol: _Symbol, tick: Tick) -> None:
         """What a tick means: nothing, if nobody could have traded at it, or if it is not to be believed."""
@@ -166,7 +173,7 @@ class Aggregator(TrioActor):
                     late_ms=judgement.confirmed_after_us // 1000,
                 )
             if judgement.refused is None:
-                verdict = policy.observe(tick, trio.current_time(), ahead_us=screen.ahead_us(tick.source))
+                verdict = policy.observe(tick, symbol.judged_now(), ahead_us=screen.ahead_us(tick.source))
                 await self._act(symbol, verdict, tick)
                 return
             refused = judgement.refused
@@ -212,7 +219,7 @@ class Aggregator(TrioActor):
         opens = symbol.follow(self._clock.now())
         if symbol.session.day != day:
             self._begin_session(symbol)
-        await self._act(symbol, symbol.rules.policy.set_market(opens, trio.current_time()), None)
+        await self._act(symbol, symbol.rules.policy.set_market(opens, symbol.judged_now()), None)
 
     async def _act(self, symbol: _Symbol, verdict: Verdict, tick: Tick | None) -> None:
         """Publish what follows from a verdict: the change of status first, then the price."""
@@ -291,16 +298,17 @@ class Aggregator(TrioActor):
         # was known when it was set, and is then set anew. Only an earlier change cuts it short.
         while True:
             now, wall = trio.current_time(), self._clock.now()
-            self._wake_at = now + LOOK_S
+            self._wake_at = min(now + LOOK_S, self._next_change())
             for symbol in self._symbols.values():
-                self._wake_at = min(self._wake_at, symbol.rules.policy.next_change(now))
                 if symbol.until > wall:  # else it is being seen to
                     self._wake_at = min(self._wake_at, now + (symbol.until - wall) / SECOND_US)
             self._earlier = trio.Event()
             with trio.move_on_at(self._wake_at):
                 await self._earlier.wait()
                 continue
+            self._looked = trio.Event()
             await tell_when_room(self.actor_ref, TimePassed())
+            await self._looked.wait()
 
 
 class _Close(msgspec.Struct, frozen=True, gc=False):
@@ -323,8 +331,15 @@ class _Symbol:
         """Whose the last price was, also before the start: its source and its votes."""
         self.announced: StatusChanged | None = None
         self.refused: deque[RefusedTick] = deque(maxlen=REFUSED_KEPT)
+        self.judged_at = -math.inf
+        """Loop time up to which the policy has been asked: what changes after it has not been seen to."""
         self._clock = clock
         self.follow(clock.now())
+
+    def judged_now(self) -> float:
+        """The loop's time, at which the policy is asked now."""
+        self.judged_at = trio.current_time()
+        return self.judged_at
 
     def follow(self, now: EpochUs) -> EpochUs | None:
         """See what the calendar says: when the market opens, or None while it is open.

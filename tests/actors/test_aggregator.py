@@ -121,6 +121,7 @@ async def pipeline(
     broken: tuple[StoreError, ...] = (),
     band_pct: float = 1.0,
     policy: type[Policy] = Selection,
+    actor: type[Aggregator] = Aggregator,
 ) -> Any:
     """From `start` on gold's hours count; without it the market is always open."""
     p = Pipeline(START if start is None else parse_time(start))
@@ -142,7 +143,7 @@ async def pipeline(
             calendar=ALWAYS if start is None else METALS_CALENDAR,
         )
         hub, persister = Probe(p.hub), Archive(p.persister, p.stored, p.broken)
-        aggregator = Aggregator(
+        aggregator = actor(
             [rules],
             hub=await start_actor(nursery, hub),
             persister=await start_actor(nursery, persister),
@@ -231,6 +232,33 @@ async def test_it_is_known_when_a_price_was_decided_that_a_tick_has_just_made(au
         await p.tick("second", "2002")
         decided = [m.decided for m in p.seen() if isinstance(m, PriceChanged)]
         assert [time is not None for time in decided] == [True, False, True]
+
+
+async def test_a_source_that_falls_silent_right_after_the_one_it_replaced_is_noticed(
+    autojump_clock: object,
+) -> None:
+    class Busy(Aggregator):
+        """There are ticks of other symbols before each message and after it."""
+
+        async def on_receive(self, message: object) -> object:
+            await trio.sleep(0.02)
+            return await super().on_receive(message)
+
+        async def on_batch(self) -> None:
+            await trio.sleep(0.05)
+            await super().on_batch()
+
+    async with pipeline(actor=Busy) as p:
+        await p.tick("best", "2000")
+        await p.tick("second", "2001")
+        await trio.sleep(1)
+        p.seen()
+        await trio.sleep(6)
+        statuses = [m for m in p.seen() if isinstance(m, StatusChanged)]
+        assert [(status.source, status.quality) for status in statuses] == [
+            ("second", Quality.LIVE),
+            ("second", Quality.STALE),
+        ]
 
 
 async def test_when_all_fall_silent_the_quality_is_pushed_and_the_price_says_it(
