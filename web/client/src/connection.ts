@@ -56,7 +56,7 @@ export class Connection implements Feed {
   readonly #context: LinkContext;
   readonly #links = new Map<number, Link>();
   readonly #pending = new Map<number, Pending>();
-  /** Channels that the server refused; asked for one by one, lest they spoil the others. */
+  /** Channels that the server refused; asked for one by one over the WebSocket, lest they spoil the others. */
   readonly #refused = new Set<string>();
   #active: Link | null = null;
   #activeId = 0;
@@ -89,7 +89,7 @@ export class Connection implements Feed {
       encoding: settings.encoding,
       pollMs: settings.pollMs,
       token: () => settings.token(this.#tokenReason),
-      channels: () => this.#channels,
+      channels: () => new Set([...this.#channels].filter((channel) => !this.#refused.has(channel))),
       place: () => this.#ledger.positions.place(this.#channels, this.#epoch),
     };
   }
@@ -198,6 +198,10 @@ export class Connection implements Feed {
     const events: LinkEvents = {
       message: (message) => {
         this.#receive(id, message);
+      },
+      refused: (channel, error) => {
+        this.#refused.add(channel);
+        this.#events.refused(channel, error);
       },
       down: (closing) => {
         this.#down(id, closing);

@@ -15,7 +15,6 @@ export class EventStreamLink implements Link {
   readonly #events: LinkEvents;
   #aborts = new AbortController();
   #asked: ReadonlySet<string> = new Set();
-  #barred: string | null = null;
   #gathering: unknown = null;
   #ended = false;
 
@@ -86,9 +85,7 @@ export class EventStreamLink implements Link {
       }
       this.#down(aborts, { ...last, code: null, retryAfterMs: wait ?? milliseconds(parser.retryMs), final: false });
     } catch (error) {
-      // Who may have prices may not have alerts; all or nothing, says the server.
-      if (error instanceof HttpFailure && error.status === 403 && !over() && this.#gets("alert")) {
-        this.#barred = "alert";
+      if (error instanceof HttpFailure && (await this.#sift(error, aborts.signal))) {
         void this.#read();
         return;
       }
@@ -102,14 +99,34 @@ export class EventStreamLink implements Link {
   #url(): URL {
     const list = (places: readonly string[]): string | undefined =>
       places.length === 0 ? undefined : places.join(",");
-    const channels = [...this.#asked].filter((channel) => this.#gets(channel));
+    const channels = [...this.#asked];
     const { epoch, counts = {} } = this.#context.place() ?? {};
     const resume = channels.flatMap((channel) => (channel in counts ? [`${channel}@${String(counts[channel])}`] : []));
     return this.#context.http.url("api/v1/stream", { channels: list(channels), epoch, resume: list(resume) });
   }
 
-  #gets(channel: string): boolean {
-    return this.#asked.has(channel) && channel !== this.#barred;
+  /**
+   * All or nothing, says the server: look which channels it is that are not served, and tell of them.
+   *
+   * @returns whether there are others
+   */
+  async #sift({ status }: HttpFailure, over: AbortSignal): Promise<boolean> {
+    if (![400, 403].includes(status) || this.#asked.size < 2) return false;
+    const refused = new Map<string, HttpFailure>();
+    for (const channel of this.#asked) {
+      const aborts = new AbortController();
+      const url = this.#context.http.url("api/v1/stream", { channels: channel });
+      try {
+        await this.#context.http.open(url, { signal: aborts.signal }, this.token);
+      } catch (error) {
+        if (error instanceof HttpFailure && [400, 403].includes(error.status)) refused.set(channel, error);
+      }
+      aborts.abort();
+      if (over.aborted) return false;
+    }
+    if (refused.size === 0 || refused.size === this.#asked.size) return false;
+    for (const [channel, failure] of refused) this.#events.refused(channel, failure);
+    return true;
   }
 
   #down(aborts: AbortController, closing: Closing): void {

@@ -1,6 +1,7 @@
 /** One connection of whichever kind, from its beginning to its end. */
 import type { Closing } from "./codes.js";
 import type { Encoding } from "./codec.js";
+import type { AurexError } from "./errors.js";
 import type { Environment } from "./environment.js";
 import type { Http } from "./http.js";
 import type { Transport } from "./machine.js";
@@ -14,6 +15,7 @@ export interface LinkContext {
   readonly pollMs: number;
   /** The token to show; null: none. May reject. */
   token(): Promise<string | null>;
+  /** Those that are wanted, but for those that were refused. */
   channels(): ReadonlySet<string>;
   /** Where it was in them, whichever way that was; null: nowhere yet. */
   place(): Place | null;
@@ -29,6 +31,8 @@ export interface Place {
 /** What comes of it. Nothing more comes after `down`, or after `close` was called. */
 export interface LinkEvents {
   message(message: ServerMessage): void;
+  /** A channel is not served to this client; the link goes on without it. */
+  refused(channel: string, error: AurexError): void;
   down(closing: Closing): void;
 }
 

@@ -85,12 +85,12 @@ export interface RealtimePrice {
   readonly connectionState: ConnectionState;
 }
 
-/** The newest price of a symbol; without one, of the server's first default symbol. */
+/** The newest price of a symbol; without one, of the server's first default symbol. An empty one: of none, yet. */
 export function useRealtimePrice(symbol?: string): RealtimePrice {
   const client = useAurexClient();
   const shown = useSymbol(symbol);
   const begin = useCallback(
-    () => (shown === undefined ? client.subscribe() : client.subscribe(priceChannel(shown), statusChannel(shown))),
+    () => (shown ? client.subscribe(priceChannel(shown), statusChannel(shown)) : client.subscribe()),
     [client, shown],
   );
   const price = useFramed(client.priceStore(shown ?? ""), begin);
@@ -103,7 +103,7 @@ export function useStatus(symbol?: string): StatusData | null {
   const client = useAurexClient();
   const shown = useSymbol(symbol);
   const begin = useCallback(
-    () => (shown === undefined ? client.subscribe() : client.subscribe(statusChannel(shown))),
+    () => (shown ? client.subscribe(statusChannel(shown)) : client.subscribe()),
     [client, shown],
   );
   return useFramed(client.statusStore(shown ?? ""), begin);
