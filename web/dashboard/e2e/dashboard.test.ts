@@ -184,6 +184,7 @@ describe("the connection", () => {
     await world.do("rollout", { enabled: false });
     const page = await visit();
     await until(page.getByTestId("connection"), "Event stream");
+    await settled(page);
     await until(price(page), "4,430.00");
     await world.do("price", { mid: 4431.5 });
     await until(price(page), "4,431.50");
@@ -262,11 +263,37 @@ async function complaints(page: Page): Promise<readonly string[]> {
 }
 
 describe("for everybody", () => {
-  test.each(["dark", "light"] as const)("axe finds nothing in the %s page", async (colorScheme) => {
-    const page = await visit({ colorScheme, bypassCSP: true });
+  test.each(["dark", "light"] as const)("axe finds nothing in the %s page, nor in what opens in it", async (theme) => {
+    const page = await visit({ colorScheme: theme, bypassCSP: true });
     await settled(page);
     await page.evaluate(AXE);
-    expect(await complaints(page)).toEqual([]);
+    const found: Record<string, readonly string[]> = { page: await complaints(page) };
+    await page.getByRole("button", { name: "Panels" }).click();
+    found["menu"] = await complaints(page);
+    await page.keyboard.press("Escape");
+    await page.getByRole("button", { name: "New alert", exact: true }).click();
+    await page.getByText("More", { exact: true }).click();
+    await page.getByLabel("Level").fill("high");
+    await page.getByRole("button", { name: "Make alert" }).click();
+    await until(page.getByRole("dialog"), "not a number");
+    found["form"] = await complaints(page);
+    await page.getByLabel("When").selectOption("moves_percent");
+    found["another form"] = await complaints(page);
+    await page.keyboard.press("Escape");
+    await page.getByRole("tab", { name: "History" }).click();
+    found["history"] = await complaints(page);
+    await world.do("silence", { source: "alltick" });
+    await world.do("silence", { source: "backup" });
+    await until(strip(page), "Stale");
+    found["stale"] = await complaints(page);
+    await world.do("speak", { source: "alltick" });
+    await world.do("speak", { source: "backup" });
+    await world.do("stop");
+    await until(page.getByTestId("banner"), "Not connected");
+    found["not connected"] = await complaints(page);
+    await world.do("start");
+    await until(price(page), "Live");
+    for (const [where, what] of Object.entries(found)) expect(what, where).toEqual([]);
   });
 
   test("everything can be reached by the keyboard", async () => {
@@ -338,6 +365,41 @@ describe("alerts", () => {
     await until(page.getByTestId("fired").getByRole("status").first(), /\w/);
     await page.getByRole("tab", { name: /Rules/ }).click();
     await forget(page);
+  });
+
+  test("live from the first to the last by the keyboard alone", async () => {
+    await world.do("price", { mid: 4435 });
+    const page = await visit();
+    await settled(page);
+    const focused = () => page.evaluate(() => document.activeElement?.textContent ?? "");
+    const tabTo = async (name: RegExp) => {
+      for (let step = 0; step < 150 && !name.test(await focused()); step += 1) await page.keyboard.press("Tab");
+      expect(await focused()).toMatch(name);
+    };
+    await tabTo(/^\s*New alert/);
+    await page.keyboard.press("Enter");
+    await page.getByRole("dialog").waitFor();
+    await page.keyboard.type("4436"); // the level is marked: what is typed takes its place
+    await page.keyboard.press("Enter");
+    await until(rules(page), /crosses 4,436.00 upwards.*Armed/);
+    await expect.poll(focused).toMatch(/New alert/);
+    await tabTo(/^Snooze/);
+    await page.keyboard.press("Enter");
+    await until(rules(page), "Snoozed");
+    expect(await focused()).toMatch(/^Wake/);
+    await page.keyboard.press("Enter");
+    await until(rules(page), "Armed");
+    await tabTo(/^Edit/);
+    await page.keyboard.press("Enter");
+    await page.getByRole("dialog").waitFor();
+    await page.keyboard.type("4436.50");
+    await page.keyboard.press("Enter");
+    await until(rules(page), "crosses 4,436.50 upwards");
+    await expect.poll(focused).toMatch(/^Edit/);
+    await tabTo(/^Delete/);
+    await page.keyboard.press("Enter");
+    await until(page.getByRole("tabpanel"), "No alerts yet");
+    await expect.poll(focused).toMatch(/New alert/);
   });
 
   test("are lines in the chart, and are moved by dragging them", async () => {

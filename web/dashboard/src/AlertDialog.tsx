@@ -24,6 +24,9 @@ export interface Editing {
   readonly ruleId: string | null;
 }
 
+/** What a form of any kind asks for first. */
+const FIRST_FIELD = "[name=level], [name=low], [name=amount], [name=percent]";
+
 export function AlertDialog({ editing, close }: { editing: Editing; close: () => void }) {
   const { toasts } = useApp();
   const alerts = useAlerts();
@@ -48,6 +51,8 @@ export function AlertDialog({ editing, close }: { editing: Editing; close: () =>
   useLayoutEffect(() => {
     const element = dialog.current;
     element?.showModal();
+    // Where there are keys, what is typed first; elsewhere it would only bring a keyboard up over the form.
+    if (matchMedia("(pointer: fine)").matches) element?.querySelector<HTMLInputElement>(FIRST_FIELD)?.select();
     return () => element?.close();
   }, []);
 

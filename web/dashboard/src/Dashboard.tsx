@@ -88,7 +88,7 @@ function ConnectionNotice({ session, sessions }: { session: Session; sessions: S
   const notice = connectionNotice(connection, now);
   if (!notice) return null;
   return (
-    <div className="banner" data-tone={notice.tone} data-testid="banner">
+    <section className="banner" aria-label="Connection" data-tone={notice.tone} data-testid="banner">
       <Sign tone={notice.tone} />
       <p>
         <strong>{notice.title}.</strong> {notice.detail}
@@ -98,7 +98,7 @@ function ConnectionNotice({ session, sessions }: { session: Session; sessions: S
           Try now
         </button>
       ) : null}
-    </div>
+    </section>
   );
 }
 

@@ -135,6 +135,9 @@ const KEYS: Readonly<Record<string, Direction>> = {
   ArrowDown: "down",
 };
 
+/** They are scrolled by the keyboard themselves where they are larger than their place. */
+const NOTHING_TO_FOCUS: readonly Panel["kind"][] = ["price", "system", "sentiment", "signals"];
+
 const PanelFrame = memo(function PanelFrame({ panel, fixed = false }: { panel: Panel; fixed?: boolean }) {
   const { settings } = useApp();
   const { symbol: chosen } = useSettings(settings);
@@ -180,7 +183,7 @@ const PanelFrame = memo(function PanelFrame({ panel, fixed = false }: { panel: P
           <Cross />
         </button>
       </div>
-      <div className="panel-body">
+      <div className="panel-body" {...(NOTHING_TO_FOCUS.includes(panel.kind) && { tabIndex: 0 })}>
         {perSymbol && symbol === null ? (
           <p className="empty">No symbol is known yet.</p>
         ) : (

@@ -22,6 +22,7 @@ export function TokenForm({ cause, show }: { cause: string | null; show: (token:
   return (
     <form
       className="banner"
+      aria-label="Who you are"
       data-tone={problem || WORDS[cause ?? ""] ? "bad" : "info"}
       data-testid="token"
       onSubmit={(event) => {

@@ -54,6 +54,8 @@ const REACH_TOUCH_PX = 14;
 /** Bars left of what is seen, below which older ones are asked for. */
 const AHEAD_BARS = 60;
 const FIRST_BARS = 120;
+/** Where there is little room, fewer bars are shown at first, so that each is to be seen. */
+const LEAST_BAR_PX = 6;
 
 export class ChartController {
   readonly #container: HTMLElement;
@@ -104,7 +106,8 @@ export class ChartController {
     this.#listen();
     this.#end.push(feed.subscribe(this.#fed));
     this.#fed();
-    this.#chart.timeScale().setVisibleLogicalRange({ from: this.#slots - FIRST_BARS, to: this.#slots + 6 });
+    const shown = Math.min(FIRST_BARS, Math.max(20, Math.round(container.clientWidth / LEAST_BAR_PX)));
+    this.#chart.timeScale().setVisibleLogicalRange({ from: this.#slots - shown, to: this.#slots + 6 });
   }
 
   destroy(): void {

@@ -52,7 +52,7 @@ export function SourcesPanel() {
               <th scope="col">Source</th>
               <th scope="col">State</th>
               <th scope="col">Symbols</th>
-              {parts.length > 0 ? <th scope="col">Its {symbol}</th> : null}
+              {parts.length > 0 ? <th scope="col">{symbol} price</th> : null}
               <th scope="col" className="right">
                 Last price
               </th>
@@ -178,7 +178,7 @@ function Failovers() {
           {log.map((entry) => (
             <li key={`${entry.symbol} ${entry.since} ${entry.quality} ${entry.reason}`}>
               <time dateTime={entry.since}>{time(Date.parse(entry.since), now)}</time>
-              {symbols.length > 1 ? <span className="log-symbol">{entry.symbol}</span> : null}
+              <span className="log-symbol">{symbols.length > 1 ? entry.symbol : ""}</span>
               <Badge tone={qualityWords(entry.quality).tone} label={qualityWords(entry.quality).label} />
               <span>{sentence(entry.reason)}</span>
             </li>

@@ -7,10 +7,14 @@ import { count, number, span } from "../format";
 const LATENCIES = [
   {
     hop: "delivery",
-    name: "In aurexd",
+    name: "In aurexd, p50 / p99",
     note: "From receiving a price until it was written to a client: median / 99 of 100",
   },
-  { hop: "source", name: "From source", note: "From the source's time until aurexd had it: median / 99 of 100" },
+  {
+    hop: "source",
+    name: "From source, p50 / p99",
+    note: "From the source's time until aurexd had it: median / 99 of 100",
+  },
 ] as const;
 
 export function SystemPanel() {
