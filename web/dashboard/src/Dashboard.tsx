@@ -6,7 +6,7 @@ import type { AlertForm } from "./alert-form";
 import { AlertDialog, type Editing } from "./AlertDialog";
 import { AlertWatch } from "./AlertWatch";
 import { AppProvider, useApp } from "./app-context";
-import { useConnection, useDefaultSymbol, usePrice, useStatus, useSymbol, useSymbols } from "./daemon";
+import { useConnection, useDefaultSymbol, usePriceNow, useStatus, useSymbol, useSymbols } from "./daemon";
 import { number } from "./format";
 import { Grid } from "./Grid";
 import { useNow } from "./now";
@@ -146,7 +146,8 @@ function Said() {
 /** The page's title has the price, for who looks at another tab. */
 function Title() {
   const symbol = useChosen() ?? "";
-  const price = usePrice(symbol);
+  useNow(); // once a second is enough for who looks at another tab
+  const price = usePriceNow(symbol)();
   const decimals = useSymbol(symbol)?.decimals ?? 2;
   const connection = useConnection();
   const lost = connection.state === "connecting" || connection.state === "disconnected";

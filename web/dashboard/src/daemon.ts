@@ -25,7 +25,7 @@ import {
   useStatus,
   useSymbols as useClientSymbols,
 } from "@aurexd/client/react";
-import { useEffect, useMemo, useState, useSyncExternalStore } from "react";
+import { useCallback, useEffect, useMemo, useState, useSyncExternalStore } from "react";
 import { useApp } from "./app-context";
 import type { Bar } from "./chart/bars";
 import { codeOf, failureWords } from "./words";
@@ -89,6 +89,18 @@ export function useDefaultSymbol(): string | null {
 
 export function usePrice(symbol: string): PriceData | null {
   return useRealtimePrice(symbol).price;
+}
+
+/** What a symbol costs at the moment when it is asked: for who shows no price, and need not be rendered with each. */
+export function usePriceNow(symbol: string): () => PriceData | null {
+  const client = useAurexClient();
+  return useCallback(() => client.getPrice(symbol), [client, symbol]);
+}
+
+/** Be told of each price, outside of React. */
+export function useEachPrice(symbol: string, told: (price: PriceData) => void): void {
+  const client = useAurexClient();
+  useEffect(() => client.onPriceUpdate(told, symbol), [client, symbol, told]);
 }
 
 /** One thing that changed: a symbol's source or quality. */

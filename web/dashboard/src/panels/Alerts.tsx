@@ -9,7 +9,7 @@ import {
   useAlertHistory,
   useAlerts,
   useDefaultSymbol,
-  usePrice,
+  usePriceNow,
   useSymbols,
   whyFired,
 } from "../daemon";
@@ -34,7 +34,7 @@ export function AlertsPanel() {
   const chosen = useSettings(settings).symbol;
   const fallback = useDefaultSymbol();
   const symbol = chosen ?? fallback ?? "";
-  const price = usePrice(symbol);
+  const priceNow = usePriceNow(symbol);
   const symbols = useSymbols();
   const alerts = useAlerts();
   const [tab, setTab] = useState<"rules" | "history">("rules");
@@ -56,7 +56,7 @@ export function AlertsPanel() {
           className="button"
           data-new-alert
           disabled={barred}
-          onClick={() => editAlert(blank(symbol, decimals, price?.close, price?.close))}
+          onClick={() => editAlert(blank(symbol, decimals, priceNow()?.close, priceNow()?.close))}
         >
           <Plus /> New alert
         </button>

@@ -1,11 +1,20 @@
 /** Live candles of one symbol: the frame around the chart, its legend, and where alerts are made from it. */
 
-import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "react";
+import { useCallback, useEffect, useLayoutEffect, useMemo, useRef, useState } from "react";
 import { blank, moved } from "../alert-form";
 import { useApp } from "../app-context";
 import type { Bar } from "../chart/bars";
 import { ChartController, type ChartEvents, wholeTime } from "../chart/controller";
-import { useAlerts, useCandleFeed, useFeedState, usePrice, useSessions, useStatus, useSymbol } from "../daemon";
+import {
+  useAlerts,
+  useCandleFeed,
+  useEachPrice,
+  useFeedState,
+  usePriceNow,
+  useSessions,
+  useStatus,
+  useSymbol,
+} from "../daemon";
 import { count, moveOf, number, signed } from "../format";
 import { Bell, Plus } from "../icons";
 import { type Interval, INTERVALS, useSettings } from "../settings";
@@ -50,13 +59,13 @@ export function ChartPanel({ symbol }: { symbol: string }) {
 
 function NewAlert({ symbol }: { symbol: string }) {
   const { editAlert } = useApp();
-  const price = usePrice(symbol);
+  const priceNow = usePriceNow(symbol);
   const decimals = useSymbol(symbol)?.decimals ?? 2;
   return (
     <button
       type="button"
       className="quiet-button"
-      onClick={() => editAlert(blank(symbol, decimals, price?.close, price?.close))}
+      onClick={() => editAlert(blank(symbol, decimals, priceNow()?.close, priceNow()?.close))}
     >
       <Bell /> <span className="wide-only">Alert</span>
       <span className="hidden">: new, for {symbol}</span>
@@ -72,7 +81,7 @@ function Plot({ symbol, interval }: { symbol: string; interval: Interval }) {
   const feed = useCandleFeed(symbol, interval, decimals);
   const sessions = useSessions(symbol);
   const alerts = useAlerts();
-  const price = usePrice(symbol);
+  const priceNow = usePriceNow(symbol);
   const status = useStatus(symbol);
   const theme = useThemeName();
   const holder = useRef<HTMLDivElement>(null);
@@ -132,11 +141,12 @@ function Plot({ symbol, interval }: { symbol: string; interval: Interval }) {
   useEffect(() => controller.current?.setRules(rules), [feed, rules]);
   useEffect(() => controller.current?.setSessions(sessions), [feed, sessions]);
   useEffect(() => controller.current?.paint(), [feed, theme]);
-  useEffect(() => {
-    if (price) controller.current?.tick(price.close, Date.parse(price.timestamp));
-  }, [feed, price]);
+  useEachPrice(
+    symbol,
+    useCallback(({ close, timestamp }) => controller.current?.tick(close, Date.parse(timestamp)), []),
+  );
 
-  const quality = status?.quality ?? price?.quality;
+  const quality = status?.quality;
   const doubt = quality && quality !== "live" ? qualityWords(quality).label : null;
   return (
     <>
@@ -164,7 +174,7 @@ function Plot({ symbol, interval }: { symbol: string; interval: Interval }) {
             style={{ top: `${pointer.y}px`, right: `${pointer.right}px` }}
             title={`New alert at ${number(pointer.price * scale.by, scale.decimals)}`}
             aria-label={`New alert at ${number(pointer.price * scale.by, scale.decimals)}`}
-            onClick={() => editAlert(blank(symbol, decimals, pointer.price, price?.close))}
+            onClick={() => editAlert(blank(symbol, decimals, pointer.price, priceNow()?.close))}
           >
             <Plus />
           </button>
