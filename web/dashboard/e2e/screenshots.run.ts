@@ -71,6 +71,7 @@ async function look(view: View): Promise<Page> {
     hasTouch: view.phone ?? false,
     isMobile: view.phone ?? false,
     deviceScaleFactor: view.phone ? 2 : 1,
+    reducedMotion: "reduce",
   });
   const page = await context.newPage();
   page.on("pageerror", (error) => console.error(error));
@@ -79,13 +80,17 @@ async function look(view: View): Promise<Page> {
   await page.waitForTimeout(SETTLED_MS);
   const close = page.getByRole("button", { name: /^Close: / });
   while ((await close.count()) > 0) await close.first().click();
+  await page.mouse.move(0, 0);
   return page;
 }
 
 async function keep(page: Page, name: string): Promise<void> {
   mkdirSync(IMAGES, { recursive: true });
   const client = await page.context().newCDPSession(page);
-  const { data } = await client.send("Page.captureScreenshot", { format: "webp", quality: 90 });
+  const { width, height } = page.viewportSize() ?? { width: 0, height: 0 };
+  const scale = width < 500 ? 2 : 1;
+  const clip = { x: 0, y: 0, width, height, scale };
+  const { data } = await client.send("Page.captureScreenshot", { format: "webp", quality: 90, clip });
   writeFileSync(`${IMAGES}${name}.webp`, Buffer.from(data, "base64"));
   expect(statSync(`${IMAGES}${name}.webp`).size).toBeLessThan(MOST_BYTES);
 }
