@@ -42,9 +42,9 @@ export type Layout = readonly Panel[];
 
 /** Fits a screen of 1440 × 900. */
 export const DEFAULT_LAYOUT: Layout = [
-  { id: "price-1", kind: "price", x: 0, y: 0, w: 4, h: 7, symbol: null },
+  { id: "price-1", kind: "price", x: 0, y: 0, w: 4, h: 8, symbol: null },
   { id: "chart-1", kind: "chart", x: 4, y: 0, w: 8, h: 12, symbol: null },
-  { id: "alerts-1", kind: "alerts", x: 0, y: 7, w: 4, h: 12, symbol: null },
+  { id: "alerts-1", kind: "alerts", x: 0, y: 8, w: 4, h: 11, symbol: null },
   { id: "sources-1", kind: "sources", x: 4, y: 12, w: 5, h: 7, symbol: null },
   { id: "system-1", kind: "system", x: 9, y: 12, w: 3, h: 7, symbol: null },
 ];

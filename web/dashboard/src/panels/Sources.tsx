@@ -1,5 +1,6 @@
 /** Where prices come from: who carries and who votes, how late each is, what failed, and what changed when. */
 
+import { useState } from "react";
 import { useApp } from "../app-context";
 import {
   type Part,
@@ -52,7 +53,11 @@ export function SourcesPanel() {
               <th scope="col">Source</th>
               <th scope="col">State</th>
               <th scope="col">Symbols</th>
-              {parts.length > 0 ? <th scope="col">{symbol} price</th> : null}
+              {parts.length > 0 ? (
+                <th scope="col" className="table-part">
+                  {symbol} price
+                </th>
+              ) : null}
               <th scope="col" className="right">
                 Last price
               </th>
@@ -107,7 +112,7 @@ function SourceRow({ source, carries, part, decimals, now }: RowProps) {
         </th>
         <td>
           <span className="state" data-tone={state.tone}>
-            <Sign tone={state.tone} /> {state.label}
+            <Sign tone={state.tone} /> <span className="state-label">{state.label}</span>
           </span>
         </td>
         <td>
@@ -119,7 +124,7 @@ function SourceRow({ source, carries, part, decimals, now }: RowProps) {
           ))}
         </td>
         {part === null ? null : (
-          <td className="nowrap">
+          <td className="nowrap table-part">
             {part === "none" ? (
               <span className="muted">{"\u2014"}</span>
             ) : (
@@ -163,9 +168,13 @@ function until(ms: number): string {
   return ms <= 0 ? "now" : `in ${span(Math.ceil(ms / 1000) * 1000).replace(".0", "")}`;
 }
 
+/** Where there is only one column, more of them would push everything else away. */
+const SHOWN_CHANGES = 12;
+
 /** What changed, also before this page was opened; the newest first. */
 function Failovers() {
   const log = useStatusLog();
+  const [all, setAll] = useState(false);
   const symbols = useSymbols();
   const now = useNow();
   return (
@@ -175,7 +184,7 @@ function Failovers() {
         <p className="empty small">No source or quality has changed yet.</p>
       ) : (
         <ol className="log" data-testid="failovers">
-          {log.map((entry) => (
+          {(all ? log : log.slice(0, SHOWN_CHANGES)).map((entry) => (
             <li key={`${entry.symbol} ${entry.since} ${entry.quality} ${entry.reason}`}>
               <time dateTime={entry.since}>{time(Date.parse(entry.since), now)}</time>
               <span className="log-symbol">{symbols.length > 1 ? entry.symbol : ""}</span>
@@ -185,6 +194,11 @@ function Failovers() {
           ))}
         </ol>
       )}
+      {!all && log.length > SHOWN_CHANGES ? (
+        <button type="button" className="link" onClick={() => setAll(true)}>
+          Show all {log.length} changes
+        </button>
+      ) : null}
     </section>
   );
 }
