@@ -108,10 +108,10 @@ export class EventStreamLink implements Link {
   /**
    * All or nothing, says the server: look which channels it is that are not served, and tell of them.
    *
-   * @returns whether there are others
+   * @returns whether it may be worth while without them; with none, it is the default channels' turn
    */
   async #sift({ status }: HttpFailure, over: AbortSignal): Promise<boolean> {
-    if (![400, 403].includes(status) || this.#asked.size < 2) return false;
+    if (![400, 403].includes(status)) return false;
     const refused = new Map<string, HttpFailure>();
     for (const channel of this.#asked) {
       const aborts = new AbortController();
@@ -124,9 +124,8 @@ export class EventStreamLink implements Link {
       aborts.abort();
       if (over.aborted) return false;
     }
-    if (refused.size === 0 || refused.size === this.#asked.size) return false;
     for (const [channel, failure] of refused) this.#events.refused(channel, failure);
-    return true;
+    return refused.size > 0;
   }
 
   #down(aborts: AbortController, closing: Closing): void {
