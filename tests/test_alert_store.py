@@ -115,10 +115,10 @@ def test_what_fires_is_told_with_the_batch_that_fired_it_and_kept_until_it_is_ac
         Decimal("100.5"),
         False,
     )
-    kept = msgspec.structs.replace(fired, arrived=None)  # what is read again is not of now
-    assert store.unacknowledged(0) == (kept,)
+    waiting = msgspec.structs.replace(fired, arrived=None)  # what is read again is not of now
+    assert store.unacknowledged(0) == (waiting,)
     store.acknowledge("bob", ["r-1-1"], at(3))
-    assert store.unacknowledged(0) == (kept,), "it is not his"
+    assert store.unacknowledged(0) == (waiting,), "it is not his"
     store.acknowledge("alice", ["r-1-1", "unknown"], at(3))
     assert store.unacknowledged(0) == ()
     (kept,) = store.alerts("alice", None, 10).alerts
