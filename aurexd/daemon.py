@@ -62,6 +62,7 @@ from aurexd.screening import BANDS_PCT, Screen
 from aurexd.selection import Candidate
 from aurexd.server.admission import Admission
 from aurexd.server.api import Api
+from aurexd.server.cors import Cors
 from aurexd.server.credentials import Credentials
 from aurexd.server.door import Door
 from aurexd.server.events import EventStreamServer
@@ -539,7 +540,7 @@ class Daemon:
             proxy_protocol=config.listen.proxy_protocol,
             websocket=WebSocketServer(streaming, self._admission).serve,
             events=EventStreamServer(streaming, self._admission).serve,
-            http=HttpServer(api.app, self._admission, self.settings).serve,
+            http=HttpServer(Cors(api.app, self.settings), self._admission, self.settings).serve,
         )
 
     def _addresses(self) -> dict[str, Address[Any]]:

@@ -260,7 +260,7 @@ class Limits(Section):
     )
     allowed_origins: tuple[str, ...] = Field(
         default=(),
-        description='Origins of web pages that may connect, as "https://example.org" or '
+        description='Origins of web pages that may connect, or read and ask over HTTP, as "https://example.org" or '
         '"http://localhost:3000". Empty: only pages that this daemon served, and programs that send no '
         "Origin.",
     )

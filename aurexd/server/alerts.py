@@ -1,7 +1,7 @@
 """Alert rules and alerts over HTTP: the same as the WebSocket's messages, for who has none, and what fired before.
 
 Whoever asks must have the scope `alerts`, and sees what is theirs. A change is answered when it is durable. Its body
-must be called JSON: a page of another origin may not send that without asking first, and is never allowed to.
+must be called JSON: a page of another origin may not send that without asking first (`cors.py`).
 """
 
 from __future__ import annotations

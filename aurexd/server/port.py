@@ -248,7 +248,7 @@ class Port:
             await self._gate.wait_turn()
             if request is not None and request.upgrade and request.path == STREAM_PATH:
                 await self._websocket(stream, request)
-            elif request is not None and request.path == EVENTS_PATH:
+            elif request is not None and request.path == EVENTS_PATH and request.method != "OPTIONS":
                 await self._events(stream, request)
             else:
                 await self._http(stream, request)

@@ -71,6 +71,7 @@ from aurexd.reloads import Reloads
 from aurexd.selection import Standing
 from aurexd.server.admission import Admission
 from aurexd.server.api import Api
+from aurexd.server.cors import Cors
 from aurexd.server.credentials import Credentials
 from aurexd.server.door import Door
 from aurexd.server.events import EventStreamServer
@@ -681,7 +682,7 @@ async def serving(
                 proxy_protocol=proxy_protocol,
                 websocket=WebSocketServer(streaming, admission).serve,
                 events=EventStreamServer(streaming, admission).serve,
-                http=HttpServer(api.app, admission, settings).serve,
+                http=HttpServer(Cors(api.app, settings), admission, settings).serve,
             )
             await nursery.start(served.port.serve)
             if known:

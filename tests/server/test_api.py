@@ -46,6 +46,7 @@ from aurexd.server.door import REFUSALS_BURST
 from aurexd.server.http import ANSWER_TIMEOUT_S
 from aurexd.server.interface import HistoryQuery, Phase, QueryError, read_query
 from aurexd.server.openapi import openapi_document
+from tests.issuer import ask_for_tokens
 from tests.server.conftest import TlsPair
 from tests.server.loopback import START, Answer, Served, price_of, read_to_the_end, serving, status_of
 
@@ -944,6 +945,48 @@ async def test_a_name_that_somebody_else_pointed_here_is_misdirected(head: str) 
         assert (await served.fetch("/healthz", headers={"Host": "gold.example"})).status == 421
         served.settings.limits = Limits(allowed_origins=("https://gold.example:8443",))
         assert (await served.fetch("/healthz", headers={"Host": "gold.example"})).status == 200
+
+
+async def test_pages_of_allowed_origins_may_read_and_ask_and_no_others() -> None:
+    friend, stranger = "https://friend.example", "https://evil.example"
+    async with serving(limits=Limits(allowed_origins=(friend,))) as served:
+        for target in ("/api/v1/prices/latest?symbol=XAUUSD", "/nowhere"):
+            answer = await served.fetch(target, headers={"Origin": friend})
+            assert answer.headers["access-control-allow-origin"] == friend
+            assert "access-control-allow-credentials" not in answer.headers
+            for headers in ({"Origin": stranger}, {}):
+                answer = await served.fetch(target, headers=headers)
+                assert "access-control-allow-origin" not in answer.headers
+                assert "Origin" in answer.headers["vary"], "or a cache would mix them up"
+        asking = {
+            "Access-Control-Request-Method": "PATCH",
+            "Access-Control-Request-Headers": "authorization, content-type",
+        }
+        for target in ("/api/v1/alerts/r1", "/api/v1/stream"):
+            answer = await served.fetch(target, "OPTIONS", headers={"Origin": friend, **asking})
+            assert (answer.status, answer.headers["access-control-allow-origin"]) == (200, friend)
+            answer = await served.fetch(target, "OPTIONS", headers={"Origin": stranger, **asking})
+            assert answer.status == 400
+            assert "access-control-allow-origin" not in answer.headers
+        served.settings.limits = Limits()
+        answer = await served.fetch("/api/v1/alerts/r1", "OPTIONS", headers={"Origin": friend, **asking})
+        assert answer.status == 400
+
+
+async def test_who_shows_no_token_may_ask_whether_a_page_may_show_one() -> None:
+    async with serving(limits=Limits(allowed_origins=("https://friend.example",))) as served:
+        ask_for_tokens(served.settings)
+        asking = {
+            "Origin": "https://friend.example",
+            "Access-Control-Request-Method": "GET",
+            "Access-Control-Request-Headers": "authorization",
+        }
+        assert (await served.fetch("/api/v1/sources", "OPTIONS", headers=asking)).status == 200
+        answer = await served.fetch("/api/v1/sources", headers={"Origin": "https://friend.example"})
+        assert answer.status == 401
+        assert answer.headers["access-control-allow-origin"] == "https://friend.example", (
+            "its reason can be read"
+        )
 
 
 async def test_who_is_turned_away_over_tls_gets_the_whole_answer(tls_pair: TlsPair) -> None:

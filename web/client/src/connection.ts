@@ -145,7 +145,7 @@ export class Connection implements Feed {
   #ask(message: ClientMessage, resolve: Pending["resolve"], reject: Pending["reject"]): void {
     const { http } = this.#context;
     const falls = this.#active !== null && this.#active.transport !== "websocket";
-    if (falls && http.sameOrigin && isAlertMessage(message)) {
+    if (falls && isAlertMessage(message)) {
       askOverHttp(http, message, this.#settings.requestMs).then((answer) => {
         this.#events.message(answer); // as it would come over the line: for all tabs
         resolve(answer);

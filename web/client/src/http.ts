@@ -46,11 +46,6 @@ export class Http {
     return url;
   }
 
-  /** Whether the page may read and write there: the daemon lets pages of others have the streams alone. */
-  get sameOrigin(): boolean {
-    return typeof location === "undefined" || new URL(this.#base()).origin === location.origin;
-  }
-
   /** An answer that says that all is well. @throws HttpFailure */
   async open(url: URL, init: RequestInit, token?: string | null): Promise<Response> {
     const { fetch } = this.#environment;

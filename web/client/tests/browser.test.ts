@@ -105,6 +105,16 @@ test("MessagePack is loaded by those alone who ask for it", async () => {
   expect(after.length).toBe(before.length + 1);
 });
 
+test("a page that is let in may ask over HTTP, too, also what a browser asks leave for", async () => {
+  const { page, complaints } = await open();
+  const status = await page.evaluate(async (url) => {
+    const answer = await fetch(`${url}/api/v1/sources`, { headers: { "If-None-Match": '"something"' } });
+    return answer.status;
+  }, daemon.url);
+  expect(status).toBe(200);
+  expect(complaints).toEqual([]);
+});
+
 test("when the daemon restarts, the page says so and goes on", async () => {
   const { page } = await open();
   await moves(page);
