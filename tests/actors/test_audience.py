@@ -94,15 +94,18 @@ async def test_a_broken_and_a_full_socket_took_nothing_or_a_part(way: str) -> No
             audience.seat(session)
         pairs.theirs[0].close()
         data = bytes(100_000)
-        took = 0
-        for _ in range(100):
+        took = offered = 0
+        for _ in range(1000):  # how much the kernel takes until it is full is its own affair
             short = dict(audience.write(data, 0, 500))
             took += short.get(1, len(data))
+            offered += len(data)
             for number in range(2, RING_SOCKETS + 2):
                 pairs.received(number)
+            if 1 in short:
+                break
         assert short[0] == 0
         assert 0 <= short[1] < len(data)
-        assert 0 < took < 100 * len(data)
+        assert 0 < took < offered
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -478,7 +478,7 @@ async def test_it_is_csv_for_who_wants_that(query: str, accept: str, is_csv: boo
         answer = await served.fetch(f"{CANDLES}{query}", headers={"Accept": accept})
         wanted = "text/csv; charset=utf-8" if is_csv else "application/json"
         assert (answer.status, answer.headers["content-type"]) == (200, wanted)
-        assert answer.headers["vary"] == "Accept"
+        assert answer.headers["vary"] == "Accept, Origin"
 
 
 async def test_csv_has_the_same_numbers_and_a_line_that_names_them() -> None:
