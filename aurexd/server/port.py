@@ -248,6 +248,7 @@ class Port:
             await self._gate.wait_turn()
             if request is not None and request.upgrade and request.path == STREAM_PATH:
                 await self._websocket(stream, request)
+            # A browser's question whether a page may ask is about HTTP, whatever it then asks for.
             elif request is not None and request.path == EVENTS_PATH and request.method != "OPTIONS":
                 await self._events(stream, request)
             else:

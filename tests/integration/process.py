@@ -25,7 +25,7 @@ START_S = 30.0
 """A shared machine may be slow; a daemon that is not there by then never will be."""
 
 
-PASS_ON = """
+HAND_OVER = """
 import os, sys
 os.dup2(int(sys.argv[1]), 3)
 os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1", LISTEN_FDNAMES="aurexd.socket")
@@ -73,7 +73,7 @@ class Running:
         passed: tuple[int, ...] = ()
         if self._listener is not None:
             passed = (self._listener.fileno(),)
-            command = [sys.executable, "-c", PASS_ON, str(passed[0]), *command]
+            command = [sys.executable, "-c", HAND_OVER, str(passed[0]), *command]
         with self.log_file.open("ab") as log:
             self.process = subprocess.Popen(command, stderr=log, env=self._environ, pass_fds=passed)
         self.wait_for(lambda: len(self.events("daemon_started")) > seen)
