@@ -30,7 +30,7 @@ help:  ## what there is
 
 $(SETUP): setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,bench]'
 	touch $@
 
 $(CONTRACT): tests/contract/package.json tests/contract/package-lock.json
@@ -101,8 +101,8 @@ servers:  ## install the servers that tests need (Debian, as root); else say whi
 		echo "tests need these packages of Debian:$$missing; as root, make servers installs them" >&2; exit 1; \
 	fi
 
-bench: $(SETUP)  ## measure against peers, in one run, as ratios
-	$(BIN)/python bench/fanout.py
+bench: $(SETUP)  ## measure against peers, in one run, as ratios; BENCH: parts and options of bench/run.py
+	$(BIN)/python bench/run.py $(BENCH)
 	$(BIN)/python bench/replay.py
 	$(BIN)/python bench/wire.py
 	$(BIN)/python bench/history.py

@@ -1,72 +1,167 @@
-"""Fan-out: CPU per delivered message and memory per connection, aurexd against websockets' broadcast, in one run.
+"""Fan-out: CPU per delivered message, delay and memory per connection, aurexd and its peers in turn.
 
-    python bench/fanout.py [--clients 500] [--seconds 5] [--runs 3] [--json]
+    python bench/fanout.py [--connections 1000] [--rate 10] [--messages 100] [--tls] [--servers NAME,NAME] [--runs 3]
+        [--symbols 1] [--channels price,status,candle] [--mixed]
 
-Both push a price ten times a second to the same crowd, in turn; medians of the runs, and the ratio of the two. The
-clients live in this process, so the servers' figures are theirs alone.
+Everybody publishes the same price, of the same size; `load.c` reads it, and counts what is lost or repeated: that is a
+problem. CPU is that of the server's processes from the first message until the last has arrived; the delay is from the
+publisher's sending until a client has read, so that aurexd's and Nchan's have a hop more than those that publish from
+within. aurexd has its default limits; what it publishes came from a provider over a WebSocket.
+
+`--symbols`, `--channels`, `--mixed` (every second client speaks MessagePack) are aurexd's alone: each client subscribes
+to those channels of every symbol, and they take turns.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import statistics
 import sys
 import tempfile
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
-from harness import Crowd, aurexd, cpu_s, free_port, process, rss_kb
+from load import Load
+from report import Row, told
+from servers import ALL, ON_CLIENTS, missing, serving, symbol
 
-SYMBOL = (
-    '[symbols.TESTGOLD]\ninstrument = "test"\ncalendar = "always"\n'
-    '[[sources]]\nname = "simulated"\ntype = "simulated"\ninterval_s = 0.1\nsymbols = { TESTGOLD = "TESTGOLD" }\n'
-)
+SETTLE_S = 1.0
+WITHIN_S = 20.0
+"""After the last message was due, all have arrived."""
+
+CANDLES = ("1s", "1m", "5m")
+
+__all__ = ["Case", "measure"]
 
 
-def measure(name: str, clients: int, seconds: float) -> dict[str, float]:
-    """CPU µs per delivered message, and KB per connection."""
-    port = free_port()
-    with tempfile.TemporaryDirectory() as folder:
-        peer = [sys.executable, str(Path(__file__).parent / "peer_websockets.py"), str(port)]
-        command = aurexd(Path(folder), port, SYMBOL) if name == "aurexd" else peer
-        with process(command, port) as server:
-            idle = rss_kb(server.pid)
-            crowd = Crowd(port, clients)
-            crowd.count(1.5, b'"close"')
-            full, before = rss_kb(server.pid), cpu_s(server.pid)
-            delivered = crowd.count(seconds, b'"close"')
-            used = cpu_s(server.pid) - before
-            crowd.close()
-    return {"us_per_message": used / max(delivered, 1) * 1e6, "kb_per_connection": (full - idle) / clients}
+class Case(NamedTuple):
+    """What is measured."""
+
+    connections: int = 1000
+    rate: float = 10
+    messages: int = 100
+    tls: bool = False
+    symbols: int = 1
+    channels: tuple[str, ...] = ()
+    mixed: bool = False
+
+    def __str__(self) -> str:
+        text = f"{self.connections:,} {'TLS' if self.tls else 'plain'} connections, {self.rate:g} messages/s"
+        if self.channels:
+            kinds = " and ".join(self.channels)
+            text += f", {kinds} of {self.symbols} symbols, {'half in MessagePack' if self.mixed else 'JSON'}"
+        return text
+
+    def subscriptions(self) -> list[str]:
+        """The channels of every client; none: what the server gives to who asks for nothing."""
+        names = []
+        for kind in self.channels:
+            each = [f":{interval}" for interval in CANDLES] if kind == "candle" else [""]
+            names += [f"{kind}:{symbol(number)}{more}" for number in range(self.symbols) for more in each]
+        return names
+
+
+def one_run(name: str, case: Case, folder: Path) -> tuple[dict[str, float], list[str]]:
+    """A server's figures, and what was wrong."""
+    with serving(name, folder, tls=case.tls, symbols=case.symbols) as server:
+        time.sleep(SETTLE_S)
+        empty_kb = server.rss_kb()
+        with Load(
+            folder,
+            server.port,
+            server.path,
+            case.connections,
+            tls=case.tls,
+            channels=case.subscriptions() if name == "aurexd" else (),
+            mixed=case.mixed and name == "aurexd",
+            before=ON_CLIENTS,
+        ) as load:
+            came = load.wait_open()
+            if came["failed"]:
+                return {}, [f"{came['failed']} of {case.connections} connections failed: {came['error']}"]
+            server.publish(10, 5 * case.symbols)
+            time.sleep(SETTLE_S + 0.5 * case.symbols)
+            load.mark()
+            clients_s = load.report()["cpu_s"]
+            before_s = server.cpu_s()
+            server.publish(case.rate, case.messages)
+            time.sleep(case.messages / case.rate)
+            found = wait_for(load, case.connections * case.messages)
+            used_s = server.cpu_s() - before_s
+            full_kb = server.rss_kb()
+    return {
+        "us_per_message": used_s / max(1, found["delivered"]) * 1e6,
+        "clients_us_per_message": (found["cpu_s"] - clients_s) / max(1, found["delivered"]) * 1e6,
+        "p50_ms": found["delay_ms"].get("p50", 0.0),
+        "p99_ms": found["delay_ms"].get("p99", 0.0),
+        "kb_per_connection": (full_kb - empty_kb) / case.connections,
+    }, wrong(found, case)
+
+
+def prices(found: dict[str, Any]) -> int:
+    """How many of the messages were prices."""
+    return sum(count for channel, count in found["channels"].items() if channel.startswith("price_update"))
+
+
+def wait_for(load: Load, wanted: int) -> dict[str, Any]:
+    deadline = time.monotonic() + WITHIN_S
+    while True:
+        found = load.report()
+        if prices(found) + found["conflated"] >= wanted or time.monotonic() > deadline:
+            return found
+        time.sleep(0.05)
+
+
+def wrong(found: dict[str, Any], case: Case) -> list[str]:
+    problems = [f"{found[what]} messages {what}" for what in ("lost", "repeated") if found[what]]
+    if found["connections"] < case.connections:
+        problems.append(f"{case.connections - found['connections']} connections ended: {found['error']}")
+    arrived, wanted = prices(found), case.connections * case.messages
+    if arrived != wanted:
+        problems.append(f"{arrived} of {wanted} prices arrived, {found['conflated']} were conflated")
+    return problems
+
+
+def measure(
+    case: Case, servers: Sequence[str], runs: int, folder: Path, say: Callable[[str], None]
+) -> list[Row]:
+    """One case: all servers in turn, again and again."""
+    rows = [Row("fan-out", str(case), name) for name in servers]
+    for row in rows:
+        if (reason := missing(row.server)) is not None:
+            row.problems.append(f"not measured: {reason}")
+    for number in range(runs):
+        for row in rows:
+            if missing(row.server) is None:
+                say(f"fan-out, {case}: {row.server}, run {number + 1} of {runs}")
+                figures, problems = one_run(row.server, case, folder)
+                row.runs.append(figures)
+                row.problems += [f"run {number + 1}: {problem}" for problem in problems]
+    return rows
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--clients", type=int, default=500)
-    parser.add_argument("--seconds", type=float, default=5)
+    parser.add_argument("--connections", type=int, default=1000)
+    parser.add_argument("--rate", type=float, default=10)
+    parser.add_argument("--messages", type=int, default=100)
+    parser.add_argument("--tls", action="store_true")
+    parser.add_argument("--servers", default=",".join(ALL))
     parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--symbols", type=int, default=1)
+    parser.add_argument("--channels", default="")
+    parser.add_argument("--mixed", action="store_true")
     args = parser.parse_args()
-    names = ["websockets", "aurexd"]
-    runs: dict[str, list[dict[str, float]]] = {name: [] for name in names}
-    for _ in range(args.runs):
-        for name in names:
-            runs[name].append(measure(name, args.clients, args.seconds))
-    rows = {
-        name: {figure: statistics.median(run[figure] for run in runs[name]) for figure in runs[name][0]}
-        for name in names
-    }
-    if args.json:
-        print(json.dumps(rows))
-        return
-    base = rows["websockets"]
-    print(f"fan-out to {args.clients} plain connections, 10 messages/s, medians of {args.runs} runs in turn")
-    print(f"{'server':<12}{'us/message':>12}{'ratio':>8}{'KB/connection':>16}")
-    for name, row in rows.items():
-        ratio = row["us_per_message"] / base["us_per_message"]
-        print(f"{name:<12}{row['us_per_message']:>12.1f}{ratio:>8.2f}{row['kb_per_connection']:>16.1f}")
+    channels = tuple(args.channels.split(",")) if args.channels else ()
+    case = Case(args.connections, args.rate, args.messages, args.tls, args.symbols, channels, args.mixed)
+    with tempfile.TemporaryDirectory() as folder:
+        rows = measure(
+            case, args.servers.split(","), args.runs, Path(folder), lambda text: print(text, file=sys.stderr)
+        )
+    print(told(rows))
 
 
 if __name__ == "__main__":

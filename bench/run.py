@@ -1,0 +1,84 @@
+"""Everything that is measured, in one run: `make bench`.
+
+    python bench/run.py [PART …] [--large] [--runs 3] [--json FILE] [--keep]
+
+Parts: fan-out. Each prints its tables as soon as it has been measured; then comes what became worse or better since the
+last run that was kept, by more than runs differ. `--large` adds what takes long: 10,000 connections. `--keep` appends
+the run to `ledger.jsonl`, which belongs to the repository.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import fanout
+import ledger
+import msgspec
+from report import Row, told
+from servers import ALL
+
+
+class Wanted(NamedTuple):
+    """How thoroughly."""
+
+    runs: int
+    large: bool
+    folder: Path
+    say: Callable[[str], None]
+
+
+def measure_fanout(wanted: Wanted) -> list[Row]:
+    cases = [fanout.Case(tls=tls) for tls in (False, True)]
+    if wanted.large:
+        cases += [fanout.Case(10_000, rate=2, messages=20, tls=tls) for tls in (False, True)]
+    return [
+        row for case in cases for row in fanout.measure(case, ALL, wanted.runs, wanted.folder, wanted.say)
+    ]
+
+
+PARTS: dict[str, Callable[[Wanted], list[Row]]] = {"fan-out": measure_fanout}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS))
+    parser.add_argument("--large", action="store_true")
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--keep", action="store_true")
+    args = parser.parse_args()
+    if unknown := [part for part in args.parts if part not in PARTS]:
+        parser.error(f"there is no part {unknown[0]}; there are {', '.join(PARTS)}")
+    began = time.monotonic()
+
+    def say(text: str) -> None:
+        print(f"[{time.monotonic() - began:4.0f} s] {text}", file=sys.stderr, flush=True)
+
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory() as folder:
+        wanted = Wanted(args.runs, args.large, Path(folder), say)
+        for part in args.parts or PARTS:
+            new = PARTS[part](wanted)
+            print(told(new), flush=True)
+            rows += new
+    now = ledger.record(rows)
+    print(f"\n{now.machine}; {', '.join(f'{name} {number}' for name, number in now.versions.items())}")
+    before = ledger.latest(now.machine)
+    if before is not None:
+        print("\n" + ledger.compared(before, now)[0])
+    if args.json is not None:
+        args.json.write_bytes(msgspec.json.format(msgspec.json.encode(now)) + b"\n")
+    if args.keep:
+        ledger.append(now)
+
+
+if __name__ == "__main__":
+    main()
