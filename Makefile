@@ -12,6 +12,8 @@ DASHBOARD := aurexd/dashboard/index.html
 
 # Debian packages with the servers (and the browser) that the slow tests run against, on ports and with files of their own.
 SERVERS := haproxy nginx libnginx-mod-stream prometheus systemd socat man-db chromium
+# And what the benchmarks run against, and are made with.
+BENCH_SERVERS := nginx libnginx-mod-nchan gcc libc6-dev libssl-dev
 
 # Where `make install` puts things. DESTDIR goes before all of them, for packages. The daemon runs where homes are hidden
 # from it, so its Python must be the system's: 3.11 or newer with venv (Debian: python3-venv).
@@ -98,14 +100,13 @@ servers:  ## install the servers that tests need (Debian, as root); else say whi
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 		apt-get update -qq && apt-get install -y -qq --no-install-recommends $$missing; \
 	else \
-		echo "tests need these packages of Debian:$$missing; as root, make servers installs them" >&2; exit 1; \
+		echo "these packages of Debian are needed:$$missing; as root, make $@ installs them" >&2; exit 1; \
 	fi
 
-bench: $(SETUP)  ## measure against peers, in one run, as ratios; BENCH: parts and options of bench/run.py
+bench: $(SETUP)  ## measure beside peers, twenty minutes; BENCH=…: parts and options of bench/run.py, such as "fan-out --runs 1"
+	@# Without them it measures what it can, and says what is missing.
+	-@$(MAKE) --no-print-directory servers SERVERS='$(BENCH_SERVERS)'
 	$(BIN)/python bench/run.py $(BENCH)
-	$(BIN)/python bench/replay.py
-	$(BIN)/python bench/wire.py
-	$(BIN)/python bench/history.py
 
 autobahn: $(SETUP)  ## the Autobahn test suite against our WebSocket: up to an hour, needs Python 2.7; docs/autobahn.md
 	$(BIN)/python -m tests.autobahn.run

@@ -22,9 +22,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from load import Load
+from load import Load, prices
 from report import Row, told
-from servers import ALL, ON_CLIENTS, missing, serving, symbol
+from servers import ALL, ON_CLIENTS, missing, serving, stay_off, symbol
 
 SETTLE_S = 1.0
 WITHIN_S = 20.0
@@ -83,12 +83,13 @@ def one_run(name: str, case: Case, folder: Path) -> tuple[dict[str, float], list
             server.publish(10, 5 * case.symbols)
             time.sleep(SETTLE_S + 0.5 * case.symbols)
             load.mark()
-            clients_s = load.report()["cpu_s"]
+            clients_s = load.look()["cpu_s"]
             before_s = server.cpu_s()
             server.publish(case.rate, case.messages)
             time.sleep(case.messages / case.rate)
-            found = wait_for(load, case.connections * case.messages)
+            load.wait_prices(case.connections * case.messages, WITHIN_S)
             used_s = server.cpu_s() - before_s
+            found = load.report()
             full_kb = server.rss_kb()
     return {
         "us_per_message": used_s / max(1, found["delivered"]) * 1e6,
@@ -99,27 +100,13 @@ def one_run(name: str, case: Case, folder: Path) -> tuple[dict[str, float], list
     }, wrong(found, case)
 
 
-def prices(found: dict[str, Any]) -> int:
-    """How many of the messages were prices."""
-    return sum(count for channel, count in found["channels"].items() if channel.startswith("price_update"))
-
-
-def wait_for(load: Load, wanted: int) -> dict[str, Any]:
-    deadline = time.monotonic() + WITHIN_S
-    while True:
-        found = load.report()
-        if prices(found) + found["conflated"] >= wanted or time.monotonic() > deadline:
-            return found
-        time.sleep(0.05)
-
-
 def wrong(found: dict[str, Any], case: Case) -> list[str]:
     problems = [f"{found[what]} messages {what}" for what in ("lost", "repeated") if found[what]]
     if found["connections"] < case.connections:
         problems.append(f"{case.connections - found['connections']} connections ended: {found['error']}")
     arrived, wanted = prices(found), case.connections * case.messages
-    if arrived != wanted:
-        problems.append(f"{arrived} of {wanted} prices arrived, {found['conflated']} were conflated")
+    if arrived != wanted or found["conflated"]:
+        problems.append(f"{arrived} of {wanted} prices arrived, of them {found['conflated']} conflated")
     return problems
 
 
@@ -157,6 +144,7 @@ def main() -> None:
     args = parser.parse_args()
     channels = tuple(args.channels.split(",")) if args.channels else ()
     case = Case(args.connections, args.rate, args.messages, args.tls, args.symbols, channels, args.mixed)
+    stay_off()
     with tempfile.TemporaryDirectory() as folder:
         rows = measure(
             case, args.servers.split(","), args.runs, Path(folder), lambda text: print(text, file=sys.stderr)

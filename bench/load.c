@@ -6,13 +6,14 @@
  * both, every second one is a client of MessagePack and sends the binary one. `at-once` handshakes are under way at a time.
  *
  * As soon as every connection is open or has failed, it prints a line of JSON on how they came. Then each line on its input
- * is answered by a line: `mark` forgets what was counted and begins anew, `report` says what was counted since. It ends when
- * its input does.
+ * is answered by a line: `mark` forgets what was counted and begins anew, `report` says what was counted since, `look` the
+ * same without the delays, which takes no time. It ends when its input does.
  *
  * A price is the moment at which it was sent: microseconds of the wall clock, modulo 10^10, as 1234.567890; it is looked for
  * behind "close", and the delay is from then until the message was read. Every message of a channel has a number of its own
  * ("update_count"), and says how many it stands for where it is more than one ("conflated"). So each connection is known to
- * have had every message of a channel, in order and once: `lost` and `repeated` are 0 otherwise.
+ * have had every message of a channel, in order and once, or that `lost` or `repeated` is more than 0. `channels` has how many
+ * messages of each were delivered, all that they stand for included; `behind`, how many connections lack a channel's newest.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -50,7 +51,7 @@ struct client {
 };
 
 static struct client *clients;
-static struct { char name[64]; uint32_t newest; uint64_t delivered; } channels[CHANNELS];
+static struct { char name[64]; uint32_t newest; uint64_t stood_for; } channels[CHANNELS];
 static int connections, port, channel_count, poller, opened, failed, lost_connections, started, under_way, network = 1, at_once = 64;
 static const char *path, *text;
 static unsigned char binary[4096];
@@ -182,7 +183,7 @@ static void on_message(struct client *client, const unsigned char *data, size_t 
     conflated += stands_for - 1;
     *last = count;
     if (count > channels[which].newest) channels[which].newest = count;
-    channels[which].delivered++;
+    channels[which].stood_for += stands_for;
     delivered++;
     if (name[0] == 'p' && (at = BEHIND("\"close\":", "\xa5" "close"))) {
         int64_t sent_us = (int64_t)(number(at, end, client->msgpack) * 1e6 + 0.5);
@@ -352,10 +353,10 @@ static void print_quantiles(const char *name, uint32_t *values, size_t count) {
 
 static void mark(void) {
     delivered = conflated = lost = repeated = others = bytes = delay_count = 0;
-    for (int i = 0; i < channel_count; i++) channels[i].delivered = 0;
+    for (int i = 0; i < channel_count; i++) channels[i].stood_for = 0;
 }
 
-static void report(void) {
+static void report(bool whole) {
     uint64_t behind_newest = 0;
     for (int i = 0; i < connections; i++)
         if (clients[i].state == OPEN)
@@ -367,9 +368,12 @@ static void report(void) {
            "\"behind\": %lu, \"connections\": %d, \"cpu_s\": %.3f, \"error\": \"%s\", \"channels\": {",
            delivered, conflated, lost, repeated, others, bytes, behind_newest, opened - lost_connections,
            (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) + (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6, first_error);
-    for (int i = 0; i < channel_count; i++) printf("%s\"%s\": %lu", i ? ", " : "", channels[i].name, channels[i].delivered);
-    printf("}, ");
-    print_quantiles("delay_ms", delays_us, delay_count);
+    for (int i = 0; i < channel_count; i++) printf("%s\"%s\": %lu", i ? ", " : "", channels[i].name, channels[i].stood_for);
+    printf("}");
+    if (whole) {
+        printf(", ");
+        print_quantiles("delay_ms", delays_us, delay_count);
+    }
     printf("}\n");
     fflush(stdout);
 }
@@ -388,7 +392,8 @@ static bool listen_to_input(void) {
             mark();
             printf("{}\n");
             fflush(stdout);
-        } else if (!strcmp(line, "report")) report();
+        } else if (!strcmp(line, "report")) report(true);
+        else if (!strcmp(line, "look")) report(false);
         line = end + 1;
     }
     length -= (size_t)(line - lines);

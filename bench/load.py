@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -14,7 +15,12 @@ import msgspec
 
 BENCH = Path(__file__).parent
 
-__all__ = ["Load", "compiled"]
+__all__ = ["Load", "compiled", "prices"]
+
+
+def prices(found: dict[str, Any]) -> int:
+    """How many of the counted messages were prices, those included that another one stands for."""
+    return sum(count for channel, count in found["channels"].items() if channel.startswith("price_update"))
 
 
 def compiled(source: Path, folder: Path) -> Path:
@@ -74,6 +80,16 @@ class Load(AbstractContextManager["Load"]):
     def report(self) -> dict[str, Any]:
         """What was counted since the last mark."""
         return self._ask("report")
+
+    def wait_prices(self, wanted: int, within_s: float) -> None:
+        """Wait until so many prices have arrived, those included that another one stands for, or the time is over."""
+        deadline = time.monotonic() + within_s
+        while prices(self.look()) < wanted and time.monotonic() < deadline:
+            time.sleep(0.02)
+
+    def look(self) -> dict[str, Any]:
+        """The same without the delays, whose quantiles would keep the clients waiting."""
+        return self._ask("look")
 
     def _ask(self, line: str) -> dict[str, Any]:
         assert self._process.stdin is not None

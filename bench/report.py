@@ -25,11 +25,29 @@ class Figure(NamedTuple):
 
 
 FIGURES = {
-    "us_per_message": Figure("µs/message", digits=2),
+    "us_per_message": Figure("CPU µs a message", digits=2),
+    "admitted_per_s": Figure("admitted a second", more_is_better=True, digits=0),
+    "ticks_per_cpu_s": Figure("prices a CPU second", more_is_better=True, digits=0),
+    "page_p50_ms": Figure("page p50 ms"),
     "p50_ms": Figure("p50 ms"),
     "p99_ms": Figure("p99 ms"),
-    "kb_per_connection": Figure("KB/connection"),
+    "quiet_p99_ms": Figure("p99 ms before"),
+    "to_quiet": Figure("p99 to before", digits=2),
+    "ms_per_admission": Figure("CPU ms each", digits=2),
+    "kb_per_connection": Figure("KB a connection"),
+    "ticks_per_s": Figure("prices a second", more_is_better=True, digits=0),
+    "late_to_early": Figure("cost, last third to first", digits=2),
+    "messages_per_client": Figure("messages to a client", digits=0),
+    "rss_mb": Figure("MB", digits=0),
+    "alerts": Figure("alerts", digits=0),
+    "alert_p50_ms": Figure("alert p50 ms"),
+    "alert_p99_ms": Figure("alert p99 ms"),
+    "page_p99_ms": Figure("page p99 ms"),
+    "month_p50_ms": Figure("month p50 ms"),
+    "month_p99_ms": Figure("month p99 ms"),
+    "first_p50_ms": Figure("first p50 ms"),
 }
+"""In the order of the tables; the first one that a part has is the one that ratios are made of."""
 
 
 class Row(msgspec.Struct):
@@ -73,19 +91,18 @@ def ratios(row: Row, base: Row, figure: str) -> list[float]:
 
 
 def table(rows: Sequence[Row]) -> str:
-    """A part's rows of one case for people: Markdown. Ratios are to the first row that was measured."""
+    """A part's rows for people, as Markdown. Ratios are to the first row of the same case that was measured."""
     measured = [row for row in rows if row.runs]
-    if not measured:
-        return ""
-    base = measured[0]
     names = [name for name in FIGURES if any(row.values(name) for row in measured)]
-    compared = [name for name in names if len(measured) > 1][:1]
-    head = ["", *(f"{FIGURES[name].title}" for name in names)]
-    for name in compared:
-        head.insert(1 + names.index(name) + 1, f"to {base.server}")
-    lines = [head]
+    bases = {key: those[0] for key, those in cases(measured).items()}
+    compared = names[:1] if len(bases) < len(measured) else []
+    head = ["case", "server"]
+    for name in names:
+        head += [FIGURES[name].title, *(["ratio"] if name in compared else [])]
+    lines = [head, ["---"] * len(head)]
     for row in measured:
-        cells = [row.server]
+        base = bases[row.part, row.case]
+        cells = [row.case if row is base else "", row.server]
         for name in names:
             spread = Spread.of(row.values(name))
             cells.append(spread.text(FIGURES[name].digits) if spread else "")
@@ -93,9 +110,7 @@ def table(rows: Sequence[Row]) -> str:
                 ratio = Spread.of(ratios(row, base, name))
                 cells.append(ratio.text(2) if ratio else "")
         lines.append(cells)
-    text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    head_line, _, rest = text.partition("\n")
-    return f"{head_line}\n|{'---|' * len(head)}\n{rest}"
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def cases(rows: Iterable[Row]) -> dict[tuple[str, str], list[Row]]:
@@ -106,11 +121,9 @@ def cases(rows: Iterable[Row]) -> dict[tuple[str, str], list[Row]]:
     return found
 
 
-def told(rows: Iterable[Row]) -> str:
-    """All of it for people."""
-    pieces = []
-    for (part, case), those in cases(rows).items():
-        pieces.append(f"\n### {part}: {case}\n")
-        pieces.append(table(those))
-        pieces += [f"\n{row.server}: {problem}" for row in those for problem in row.problems]
-    return "\n".join(pieces)
+def told(rows: Sequence[Row]) -> str:
+    """One part for people: the median of each figure, its least and most; and what was wrong."""
+    problems = [
+        f"{row.part}, {row.case}, {row.server}: {problem}" for row in rows for problem in row.problems
+    ]
+    return "\n".join([f"\n### {rows[0].part}\n", table(rows), "", *problems])

@@ -2,9 +2,9 @@
 
     python bench/run.py [PART …] [--large] [--runs 3] [--json FILE] [--keep]
 
-Parts: fan-out. Each prints its tables as soon as it has been measured; then comes what became worse or better since the
-last run that was kept, by more than runs differ. `--large` adds what takes long: 10,000 connections. `--keep` appends
-the run to `ledger.jsonl`, which belongs to the repository.
+Each part prints its table as soon as it has been measured; then comes what became worse or better since the last run
+that was kept, by more than runs differ. `--large` adds what takes long: 10,000 connections. `--keep` appends the run to
+`ledger.jsonl`, which belongs to the repository. Each part is a program of its own, too, with more options.
 """
 
 from __future__ import annotations
@@ -13,15 +13,18 @@ import argparse
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import arrivals
 import fanout
+import history
+import ingest
 import ledger
 import msgspec
 from report import Row, told
-from servers import ALL
+from servers import ALL, stay_off
 
 
 class Wanted(NamedTuple):
@@ -33,7 +36,7 @@ class Wanted(NamedTuple):
     say: Callable[[str], None]
 
 
-def measure_fanout(wanted: Wanted) -> list[Row]:
+def measure_fanout(wanted: Wanted) -> Sequence[Row]:
     cases = [fanout.Case(tls=tls) for tls in (False, True)]
     if wanted.large:
         cases += [fanout.Case(10_000, rate=2, messages=20, tls=tls) for tls in (False, True)]
@@ -42,7 +45,39 @@ def measure_fanout(wanted: Wanted) -> list[Row]:
     ]
 
 
-PARTS: dict[str, Callable[[Wanted], list[Row]]] = {"fan-out": measure_fanout}
+def measure_arrivals(wanted: Wanted) -> Sequence[Row]:
+    counts = ((10_000, False), (5000, True)) if wanted.large else ((2000, False), (1000, True))
+    cases = [arrivals.Case(count, tls) for count, tls in counts]
+    servers = arrivals.SERVERS
+    return [
+        row
+        for case in cases
+        for row in arrivals.measure(case, servers, wanted.runs, wanted.folder, wanted.say)
+    ]
+
+
+def measure_ingest(wanted: Wanted) -> Sequence[Row]:
+    cases = [ingest.Case(), ingest.Case(rules=10_000)]
+    return ingest.measure("ingest", cases, wanted.runs, wanted.folder, wanted.say)
+
+
+def measure_alerts(wanted: Wanted) -> Sequence[Row]:
+    many = ingest.Case(clients=3, rules=100_000)
+    cases = [many, many._replace(firing=1000), many._replace(firing=1000, ticks=2000, rate=200)]
+    return ingest.measure("alerts", cases, wanted.runs, wanted.folder, wanted.say)
+
+
+def measure_history(wanted: Wanted) -> Sequence[Row]:
+    return history.measure(None, 3, 20, wanted.runs, wanted.folder, wanted.say)
+
+
+PARTS: dict[str, Callable[[Wanted], Sequence[Row]]] = {
+    "fan-out": measure_fanout,
+    "arrivals": measure_arrivals,
+    "ingest": measure_ingest,
+    "alerts": measure_alerts,
+    "history": measure_history,
+}
 
 
 def main() -> None:
@@ -57,6 +92,7 @@ def main() -> None:
     args = parser.parse_args()
     if unknown := [part for part in args.parts if part not in PARTS]:
         parser.error(f"there is no part {unknown[0]}; there are {', '.join(PARTS)}")
+    stay_off()
     began = time.monotonic()
 
     def say(text: str) -> None:

@@ -25,7 +25,18 @@ NCHAN_MODULE = Path("/usr/lib/nginx/modules/ngx_nchan_module.so")
 ALL = ("send loop", "nchan", "websockets", "fastapi", "aurexd")
 """In the order of the tables; what a ratio is to is in front."""
 
-__all__ = ["ALL", "ON_CLIENTS", "ON_SERVER", "Server", "certificate", "missing", "serving", "symbol"]
+__all__ = [
+    "ALL",
+    "BENCH",
+    "ON_CLIENTS",
+    "ON_SERVER",
+    "Server",
+    "certificate",
+    "missing",
+    "serving",
+    "stay_off",
+    "symbol",
+]
 
 
 def pinned(processor: int) -> list[str]:
@@ -35,7 +46,12 @@ def pinned(processor: int) -> list[str]:
 
 
 ON_SERVER, ON_CLIENTS = pinned(0), pinned(-1)
-"""The server has a processor to itself; clients and publishers share another."""
+"""The server has a processor to itself; clients, publishers and this process share another."""
+
+
+def stay_off() -> None:
+    """Leave the server's processor to it."""
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
 
 
 def missing(name: str) -> str | None:
@@ -108,8 +124,9 @@ def _process(command: Sequence[str | Path], port: int) -> Iterator[subprocess.Po
 
 
 @contextlib.contextmanager
-def serving(name: str, folder: Path, *, tls: bool, symbols: int = 1) -> Iterator[Server]:
-    """One of the servers, on a port of its own, that publishes what it is told to."""
+def serving(name: str, folder: Path, *, tls: bool, symbols: int = 1, limits: str = "") -> Iterator[Server]:
+    """One of the servers, on a port of its own, that publishes what it is told to. `limits`: of aurexd, if not its
+    defaults."""
     port, both = free_port(), certificate(folder)
     more = [str(both)] if tls else []
     with contextlib.ExitStack() as stack:
@@ -125,7 +142,7 @@ def serving(name: str, folder: Path, *, tls: bool, symbols: int = 1) -> Iterator
             ]
             publisher = stack.enter_context(_process(ticker, feed))
             configuration = _configuration(feed, symbols, both if tls else None)
-            command: list[str | Path] = [*aurexd(folder, port, configuration, limits="")]
+            command: list[str | Path] = [*aurexd(folder, port, configuration, limits)]
         elif name == "nchan":
             publish_port = free_port()
             file = folder / "nginx.conf"
