@@ -9,7 +9,8 @@ publisher's sending until a client has read, so that aurexd's and Nchan's have a
 within. aurexd has its default limits; what it publishes came from a provider over a WebSocket.
 
 `--symbols`, `--channels`, `--mixed` (every second client speaks MessagePack) are aurexd's alone: each client subscribes
-to those channels of every symbol, and they take turns.
+to those channels of every symbol, and they take turns. With the status among them a price grows stale before its
+symbol has the next one, so that each price means two messages on the symbol's status, too.
 """
 
 from __future__ import annotations
@@ -53,6 +54,11 @@ class Case(NamedTuple):
             text += f", {kinds} of {self.symbols} symbols, {'half in MessagePack' if self.mixed else 'JSON'}"
         return text
 
+    @property
+    def stale_after_s(self) -> float:
+        """With the status, too, each price grows stale before the symbol has its next, so that there is some."""
+        return 0.6 * self.symbols / self.rate if "status" in self.channels else 15.0
+
     def subscriptions(self) -> list[str]:
         """The channels of every client; none: what the server gives to who asks for nothing."""
         names = []
@@ -64,7 +70,9 @@ class Case(NamedTuple):
 
 def one_run(name: str, case: Case, folder: Path) -> tuple[dict[str, float], list[str]]:
     """A server's figures, and what was wrong."""
-    with serving(name, folder, tls=case.tls, symbols=case.symbols) as server:
+    with serving(
+        name, folder, tls=case.tls, symbols=case.symbols, stale_after_s=case.stale_after_s
+    ) as server:
         time.sleep(SETTLE_S)
         empty_kb = server.rss_kb()
         with Load(

@@ -40,8 +40,14 @@ def measure_fanout(wanted: Wanted) -> Sequence[Row]:
     cases = [fanout.Case(tls=tls) for tls in (False, True)]
     if wanted.large:
         cases += [fanout.Case(10_000, rate=2, messages=20, tls=tls) for tls in (False, True)]
+    measured = [(case, ALL) for case in cases]
+    for tls in (False, True):
+        everything = fanout.Case(tls=tls, symbols=5, channels=("price", "status", "candle"), mixed=True)
+        measured.append((everything, ("aurexd",)))
     return [
-        row for case in cases for row in fanout.measure(case, ALL, wanted.runs, wanted.folder, wanted.say)
+        row
+        for case, servers in measured
+        for row in fanout.measure(case, servers, wanted.runs, wanted.folder, wanted.say)
     ]
 
 

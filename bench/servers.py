@@ -22,7 +22,7 @@ from ticker import PAIRS
 
 PEERS = BENCH / "peers"
 NCHAN_MODULE = Path("/usr/lib/nginx/modules/ngx_nchan_module.so")
-ALL = ("send loop", "nchan", "websockets", "fastapi", "aurexd")
+ALL: tuple[str, ...] = ("send loop", "nchan", "websockets", "fastapi", "aurexd")
 """In the order of the tables; what a ratio is to is in front."""
 
 __all__ = [
@@ -124,9 +124,11 @@ def _process(command: Sequence[str | Path], port: int) -> Iterator[subprocess.Po
 
 
 @contextlib.contextmanager
-def serving(name: str, folder: Path, *, tls: bool, symbols: int = 1, limits: str = "") -> Iterator[Server]:
-    """One of the servers, on a port of its own, that publishes what it is told to. `limits`: of aurexd, if not its
-    defaults."""
+def serving(
+    name: str, folder: Path, *, tls: bool, symbols: int = 1, limits: str = "", stale_after_s: float = 15.0
+) -> Iterator[Server]:
+    """One of the servers, on a port of its own, that publishes what it is told to. The last three are aurexd's:
+    `limits` are a part of its configuration, and empty they are its defaults."""
     port, both = free_port(), certificate(folder)
     more = [str(both)] if tls else []
     with contextlib.ExitStack() as stack:
@@ -141,7 +143,7 @@ def serving(name: str, folder: Path, *, tls: bool, symbols: int = 1, limits: str
                 str(symbols),
             ]
             publisher = stack.enter_context(_process(ticker, feed))
-            configuration = _configuration(feed, symbols, both if tls else None)
+            configuration = _configuration(feed, symbols, both if tls else None, stale_after_s)
             command: list[str | Path] = [*aurexd(folder, port, configuration, limits)]
         elif name == "nchan":
             publish_port = free_port()
@@ -162,8 +164,8 @@ def serving(name: str, folder: Path, *, tls: bool, symbols: int = 1, limits: str
         yield Server(server, publisher, port, PATH if name == "aurexd" else "/")
 
 
-def _configuration(feed: int, symbols: int, both: Path | None) -> str:
-    """aurexd's, with its default limits."""
+def _configuration(feed: int, symbols: int, both: Path | None, stale_after_s: float) -> str:
+    """aurexd's, but for its limits."""
     tables = [f'[tls]\ncertificate = "{both}"\nprivate_key = "{both}"\n'] if both is not None else []
     tables += [
         f'[symbols.{symbol(number)}]\ninstrument = "token"\ncalendar = "always"\ndecimals = 6\nmax_jump_pct = 0\n'
@@ -171,7 +173,8 @@ def _configuration(feed: int, symbols: int, both: Path | None) -> str:
     ]
     names = ", ".join(f'{symbol(number)} = "{PAIRS[number]}"' for number in range(symbols))
     tables.append(
-        f'[[sources]]\nname = "kraken"\ntype = "kraken"\nurl = "ws://127.0.0.1:{feed}/v2"\nsymbols = {{ {names} }}\n'
+        '[[sources]]\nname = "kraken"\ntype = "kraken"\n'
+        f'url = "ws://127.0.0.1:{feed}/v2"\nsymbols = {{ {names} }}\nstale_after_s = {stale_after_s}\n'
     )
     return "".join(tables)
 
