@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from load import Load
 from report import Row, told
-from servers import ON_CLIENTS, missing, serving, stay_off
+from servers import ALL, ON_CLIENTS, missing, named, serving, stay_off
 
 SERVERS = ("websockets", "nchan", "aurexd")
 WATCHERS = 100
@@ -108,15 +108,13 @@ def main() -> None:
     parser.add_argument("--connections", type=int, default=2000)
     parser.add_argument("--tls", action="store_true")
     parser.add_argument("--at-once", type=int, default=1000)
-    parser.add_argument("--servers", default=",".join(SERVERS))
+    parser.add_argument("--servers", type=named, default=SERVERS, metavar="NAME,NAME", help=", ".join(ALL))
     parser.add_argument("--runs", type=int, default=3)
     args = parser.parse_args()
     case = Case(args.connections, args.tls, args.at_once)
     stay_off()
     with tempfile.TemporaryDirectory() as folder:
-        rows = measure(
-            case, args.servers.split(","), args.runs, Path(folder), lambda text: print(text, file=sys.stderr)
-        )
+        rows = measure(case, args.servers, args.runs, Path(folder), lambda text: print(text, file=sys.stderr))
     print(told(rows))
 
 

@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 
 from load import Load, prices
 from report import Row, told
-from servers import ALL, ON_CLIENTS, missing, serving, stay_off, symbol
+from servers import ALL, ON_CLIENTS, missing, named, serving, stay_off, symbol
 
 SETTLE_S = 1.0
 WITHIN_S = 20.0
@@ -144,7 +144,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=10)
     parser.add_argument("--messages", type=int, default=100)
     parser.add_argument("--tls", action="store_true")
-    parser.add_argument("--servers", default=",".join(ALL))
+    parser.add_argument("--servers", type=named, default=ALL, metavar="NAME,NAME", help=", ".join(ALL))
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--symbols", type=int, default=1)
     parser.add_argument("--channels", default="")
@@ -154,9 +154,7 @@ def main() -> None:
     case = Case(args.connections, args.rate, args.messages, args.tls, args.symbols, channels, args.mixed)
     stay_off()
     with tempfile.TemporaryDirectory() as folder:
-        rows = measure(
-            case, args.servers.split(","), args.runs, Path(folder), lambda text: print(text, file=sys.stderr)
-        )
+        rows = measure(case, args.servers, args.runs, Path(folder), lambda text: print(text, file=sys.stderr))
     print(told(rows))
 
 

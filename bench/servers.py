@@ -6,6 +6,7 @@ themselves; aurexd's provider and Nchan's publisher are processes beside them, a
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import os
 import shutil
@@ -22,7 +23,7 @@ from ticker import PAIRS
 
 PEERS = BENCH / "peers"
 NCHAN_MODULE = Path("/usr/lib/nginx/modules/ngx_nchan_module.so")
-ALL: tuple[str, ...] = ("send loop", "nchan", "websockets", "fastapi", "aurexd")
+ALL: tuple[str, ...] = ("send_loop", "nchan", "websockets", "fastapi", "aurexd")
 """In the order of the tables; what a ratio is to is in front."""
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "Server",
     "certificate",
     "missing",
+    "named",
     "serving",
     "stay_off",
     "symbol",
@@ -52,6 +54,14 @@ ON_SERVER, ON_CLIENTS = pinned(0), pinned(-1)
 def stay_off() -> None:
     """Leave the server's processor to it."""
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+
+
+def named(text: str) -> tuple[str, ...]:
+    """The servers that somebody names, a comma between two: the type of an option."""
+    names = tuple(text.split(","))
+    if unknown := [name for name in names if name not in ALL]:
+        raise argparse.ArgumentTypeError(f"there is no server {unknown[0]}; there are {', '.join(ALL)}")
+    return names
 
 
 def missing(name: str) -> str | None:
@@ -150,7 +160,7 @@ def serving(
             file = folder / "nginx.conf"
             file.write_text(_nginx(folder, port, publish_port, both if tls else None))
             command = ["nginx", "-c", file, "-e", folder / "nginx.log"]
-        elif name == "send loop":
+        elif name == "send_loop":
             command = [compiled(PEERS / "send_loop.c", folder), str(port), *more]
         else:
             module = {"websockets": "peers.websockets_broadcast", "fastapi": "peers.fastapi_manager"}[name]

@@ -20,8 +20,8 @@ def record(*rows: Row, machine: str = "2 × EPYC") -> Record:
 
 
 def test_a_run_that_no_run_before_reaches_is_worse() -> None:
-    before = record(row("send loop", 10, 10, 10), row("aurexd", 12, 13, 14))
-    after = record(row("send loop", 10, 10, 10), row("aurexd", 15, 16, 17))
+    before = record(row("send_loop", 10, 10, 10), row("aurexd", 12, 13, 14))
+    after = record(row("send_loop", 10, 10, 10), row("aurexd", 15, 16, 17))
     worse, better = ledger.changes(before, after)
     assert len(worse) == 1
     assert "fan-out: 1,000 plain" in worse[0]
@@ -38,14 +38,14 @@ def test_a_run_that_no_run_before_reaches_is_worse() -> None:
 
 
 def test_what_lies_within_the_spread_is_neither() -> None:
-    before = record(row("send loop", 10, 10, 10), row("aurexd", 12, 13, 16))
-    after = record(row("send loop", 10, 10, 10), row("aurexd", 15, 16, 17))
+    before = record(row("send_loop", 10, 10, 10), row("aurexd", 12, 13, 16))
+    after = record(row("send_loop", 10, 10, 10), row("aurexd", 15, 16, 17))
     assert ledger.changes(before, after) == ([], [])
 
 
 def test_a_machine_that_is_slower_for_everybody_is_no_regression() -> None:
-    before = record(row("send loop", 10, 10, 10), row("aurexd", 12, 13, 14))
-    after = record(row("send loop", 20, 20, 20), row("aurexd", 24, 26, 28), machine="an older one")
+    before = record(row("send_loop", 10, 10, 10), row("aurexd", 12, 13, 14))
+    after = record(row("send_loop", 20, 20, 20), row("aurexd", 24, 26, 28), machine="an older one")
     assert ledger.changes(before, after) == ([], [])
 
 
@@ -85,14 +85,14 @@ def test_the_latest_record_is_that_of_the_same_kind_of_machine(tmp_path: Path) -
 
 
 def test_ratios_are_made_of_the_figures_of_one_run() -> None:
-    assert ratios(row("aurexd", 12, 30), row("send loop", 10, 20), "us_per_message") == [1.2, 1.5]
+    assert ratios(row("aurexd", 12, 30), row("send_loop", 10, 20), "us_per_message") == [1.2, 1.5]
     assert Spread.of([1.2, 1.5, 1.3]) == Spread(1.3, 1.2, 1.5)
     assert Spread.of([]) is None
 
 
 def test_the_table_has_a_ratio_to_the_first_that_was_measured() -> None:
     absent = Row("fan-out", "1,000 plain", "nchan", problems=["not measured: needs nginx"])
-    text = told([absent, row("send loop", 10, 10), row("aurexd", 12, 14)])
-    assert "| 1,000 plain | send loop | 10.00 | 1.00 |" in text
+    text = told([absent, row("send_loop", 10, 10), row("aurexd", 12, 14)])
+    assert "| 1,000 plain | send_loop | 10.00 | 1.00 |" in text
     assert "|  | aurexd | 13.00 (12.00 to 14.00) | 1.30 (1.20 to 1.40) |" in text
     assert "nchan: not measured: needs nginx" in text
