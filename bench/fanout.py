@@ -28,6 +28,9 @@ from report import Row, told
 from servers import ALL, ON_CLIENTS, missing, named, serving, stay_off, symbol
 
 SETTLE_S = 1.0
+FIRST = 3
+"""Messages of each symbol before those that are counted."""
+
 WITHIN_S = 20.0
 """After the last message was due, all have arrived."""
 
@@ -88,8 +91,10 @@ def one_run(name: str, case: Case, folder: Path) -> tuple[dict[str, float], list
             came = load.wait_open()
             if came["failed"]:
                 return {}, [f"{came['failed']} of {case.connections} connections failed: {came['error']}"]
-            server.publish(10, 5 * case.symbols)
-            time.sleep(SETTLE_S + 0.5 * case.symbols)
+            load.mark()
+            server.publish(case.rate, FIRST * case.symbols)
+            load.wait_prices(case.connections * FIRST * case.symbols, WITHIN_S)
+            time.sleep(SETTLE_S)
             load.mark()
             clients_s = load.look()["cpu_s"]
             before_s = server.cpu_s()
