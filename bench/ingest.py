@@ -1,15 +1,17 @@
 """Ingest: a recording replayed as fast as possible, or so many prices a second, through the whole daemon.
 
-    python bench/ingest.py [--ticks 40000] [--spacing 0.05] [--clients 100] [--rules 0] [--firing 0] [--rate 0]
+    python bench/ingest.py [--ticks 40000] [--spacing 0.05] [--clients 100] [--pause 0.2]
+        [--rules 0] [--firing 0] [--rate 0]
     python bench/ingest.py --file BARS.csv [--decimals 3]
 
 Source, checks, aggregator, candles, alerts, hub, its clients, and SQLite: what a price costs the whole process until
 it is stored and every client has it, and how many a second that makes on one processor. Beside it the least that a
 Python program does with the same recording (`peers/plain_ingest.py`): no peer, but a measure of the machine.
 
-The clients read as fast as they can and are given the newest price where they cannot; `--rules` alert rules are armed,
-of which `--firing` are within the prices' reach and belong to a client that listens: an alert's delay is from its
-price's arrival until that client has it, and has a commit with an fsync in it.
+The clients look five times a second, and are given the newest price where more came meanwhile; with `--pause 0` they
+read as fast as they can, and nearly all. Three of them read all in any case. `--rules` alert rules are armed, of which
+`--firing` are within the prices' reach and belong to a client that listens: an alert's delay is from its price's
+arrival until that client has it, and has a commit with an fsync in it.
 
 Nothing may be lost or invented: each client saw prices in their order, every jump in `update_count` is the `conflated`
 it states, and all have the last one; three clients compare every price with the recording. The ticks and prices stored
@@ -67,6 +69,8 @@ class Case(NamedTuple):
     ticks: int = 40_000
     spacing_s: float = 0.05
     clients: int = 100
+    pause_s: float = 0.2
+    """How long clients read nothing, again and again; 0: they read all."""
     rules: int = 0
     firing: int = 0
     rate: float = 0.0
@@ -79,7 +83,8 @@ class Case(NamedTuple):
         speed = f"{self.rate:g} a second" if self.rate else "as fast as possible"
         rules = f", {self.rules:,} rules armed" if self.rules else ""
         firing = f", {self.firing:,} of them near" if self.firing else ""
-        return f"{what}, {speed}, {self.clients} clients{rules}{firing}"
+        clients = f"{self.clients} clients that {'look now and then' if self.pause_s else 'read all'}"
+        return f"{what}, {speed}, {clients}{rules}{firing}"
 
 
 class Watcher:
@@ -201,7 +206,7 @@ def one_run(case: Case, file: Path, folder: Path) -> tuple[dict[str, float], lis
         ):
             began = time.monotonic()
             checked = min(CHECKED, case.clients)
-            load = Load(folder, port, PATH, case.clients - checked, before=ON_CLIENTS)
+            load = Load(folder, port, PATH, case.clients - checked, pause_s=case.pause_s, before=ON_CLIENTS)
             crowd = Crowd(port, checked, network=2)
             watchers = [Watcher(closes) for _ in range(checked)]
             with load:
@@ -337,6 +342,7 @@ def main() -> None:
     parser.add_argument("--ticks", type=int, default=40_000)
     parser.add_argument("--spacing", type=float, default=0.05)
     parser.add_argument("--clients", type=int, default=100)
+    parser.add_argument("--pause", type=float, default=0.2)
     parser.add_argument("--rules", type=int, default=0)
     parser.add_argument("--firing", type=int, default=0)
     parser.add_argument("--rate", type=float, default=0)
@@ -345,7 +351,15 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3)
     args = parser.parse_args()
     case = Case(
-        args.ticks, args.spacing, args.clients, args.rules, args.firing, args.rate, args.file, args.decimals
+        args.ticks,
+        args.spacing,
+        args.clients,
+        args.pause,
+        args.rules,
+        args.firing,
+        args.rate,
+        args.file,
+        args.decimals,
     )
     stay_off()
     with tempfile.TemporaryDirectory() as folder:

@@ -1,9 +1,10 @@
 /* A crowd of WebSocket clients in one process, plain or TLS, that reads as fast as a server can send.
  *
- *     load PORT PATH CONNECTIONS [tls] [network=N] [at-once=N] [text=STRING] [binary=HEX]
+ *     load PORT PATH CONNECTIONS [tls] [network=N] [at-once=N] [pause-ms=N] [text=STRING] [binary=HEX]
  *
  * They come from 127.NETWORK.x.y, five from each address. `text` and `binary` are what a connection sends when it is open; with
  * both, every second one is a client of MessagePack and sends the binary one. `at-once` handshakes are under way at a time.
+ * With `pause-ms` they look only so often, and have room for 16 KiB meanwhile: a server has more for them than they take.
  *
  * As soon as every connection is open or has failed, it prints a line of JSON on how they came. Then each line on its input
  * is answered by a line: `mark` forgets what was counted and begins anew, `report` says what was counted since, `look` the
@@ -52,7 +53,7 @@ struct client {
 
 static struct client *clients;
 static struct { char name[64]; uint32_t newest; uint64_t stood_for; } channels[CHANNELS];
-static int connections, port, channel_count, poller, opened, failed, lost_connections, started, under_way, network = 1, at_once = 64;
+static int connections, port, channel_count, poller, opened, failed, lost_connections, started, under_way, pause_ms, network = 1, at_once = 64;
 static const char *path, *text;
 static unsigned char binary[4096];
 static size_t binary_length;
@@ -318,7 +319,7 @@ static void on_event(struct client *client, uint32_t events) {
 
 static void start(int index) {
     struct client *client = &clients[index];
-    int one = 1;
+    int one = 1, small = 16384;
     started++, under_way++;
     client->state = CONNECTING;
     client->msgpack = binary_length && (!text || index % 2);
@@ -326,6 +327,7 @@ static void start(int index) {
     client->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
     if (client->fd < 0) { perror("load: socket"); exit(2); }
     setsockopt(client->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    if (pause_ms) setsockopt(client->fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
     setsockopt(client->fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &one, sizeof one);
     struct sockaddr_in from = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(0x7f000001u + ((uint32_t)network << 16) + (uint32_t)index / PER_ADDRESS)};
     struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
@@ -403,6 +405,7 @@ static bool listen_to_input(void) {
 
 static bool turn(int timeout_ms) {
     struct epoll_event events[512];
+    if (pause_ms && opened + failed == connections) usleep((useconds_t)pause_ms * 1000);
     int count = epoll_wait(poller, events, 512, timeout_ms);
     bool go_on = true;
     for (int i = 0; i < count; i++) {
@@ -414,12 +417,13 @@ static bool turn(int timeout_ms) {
 }
 
 int main(int argc, char **argv) {
-    if (argc < 4) { fprintf(stderr, "usage: load PORT PATH CONNECTIONS [tls] [network=N] [at-once=N] [text=STRING] [binary=HEX]\n"); return 2; }
+    if (argc < 4) { fprintf(stderr, "usage: load PORT PATH CONNECTIONS [tls] [network=N] [at-once=N] [pause-ms=N] [text=STRING] [binary=HEX]\n"); return 2; }
     port = atoi(argv[1]), path = argv[2], connections = atoi(argv[3]);
     for (int i = 4; i < argc; i++) {
         if (!strcmp(argv[i], "tls")) tls = SSL_CTX_new(TLS_client_method());
         else if (!strncmp(argv[i], "network=", 8)) network = atoi(argv[i] + 8);
         else if (!strncmp(argv[i], "at-once=", 8)) at_once = atoi(argv[i] + 8);
+        else if (!strncmp(argv[i], "pause-ms=", 9)) pause_ms = atoi(argv[i] + 9);
         else if (!strncmp(argv[i], "text=", 5)) text = argv[i] + 5;
         else if (!strncmp(argv[i], "binary=", 7)) {
             unsigned byte;

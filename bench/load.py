@@ -48,12 +48,14 @@ class Load(AbstractContextManager["Load"]):
         tls: bool = False,
         network: int = 1,
         at_once: int = 64,
+        pause_s: float = 0.0,
         channels: Sequence[str] = (),
         mixed: bool = False,
         before: Sequence[str] = (),
     ) -> None:
         """`folder`: where the program is made. `channels`: what they subscribe to; none: what the server gives to who
-        asks for nothing. `mixed`: every second one speaks MessagePack. `before`: in front of the command."""
+        asks for nothing. `pause_s`: how long they read nothing, again and again. `mixed`: every second one speaks
+        MessagePack. `before`: in front of the command."""
         command: list[str | Path] = [
             *before,
             compiled(BENCH / "load.c", folder),
@@ -61,7 +63,12 @@ class Load(AbstractContextManager["Load"]):
             path,
             str(connections),
         ]
-        command += [f"network={network}", f"at-once={at_once}", *(["tls"] if tls else [])]
+        command += [
+            f"network={network}",
+            f"at-once={at_once}",
+            f"pause-ms={pause_s * 1000:.0f}",
+            *(["tls"] if tls else []),
+        ]
         if channels:
             subscribe = {"type": "subscribe", "data": {"channels": list(channels)}}
             command.append(f"text={json.dumps(subscribe)}")

@@ -63,7 +63,7 @@ def measure_arrivals(wanted: Wanted) -> Sequence[Row]:
 
 
 def measure_ingest(wanted: Wanted) -> Sequence[Row]:
-    cases = [ingest.Case(), ingest.Case(rules=10_000)]
+    cases = [ingest.Case(rules=10_000), ingest.Case(rules=10_000, pause_s=0)]
     return ingest.measure("ingest", cases, wanted.runs, wanted.folder, wanted.say)
 
 
