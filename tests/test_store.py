@@ -24,7 +24,7 @@ from aurexd.calendar import METALS_CALENDAR
 from aurexd.candles import INTERVALS, LATE_S, Candle
 from aurexd.errors import StoreError
 from aurexd.market import SECOND_US, EpochUs, Instrument, Price, Quality, Tick
-from aurexd.store import CANDLES_AT_ONCE, DELETE_ROWS, Store, schema
+from aurexd.store import ROWS_AT_ONCE, DELETE_ROWS, Store, schema
 from tests.test_candles import Observed, at, evening_day, naive, streams
 from tests.updates import price_at
 
@@ -560,7 +560,7 @@ def replace(price: Price | None, receive_time: int) -> Price:
 
 
 def test_many_candles_of_one_batch_are_all_written(url: str) -> None:
-    count = CANDLES_AT_ONCE * 2 + 7
+    count = ROWS_AT_ONCE * 2 + 7
     with closing(Store(url)) as store:
         store.append(minutes(count))
         page = read(store, limit=count)
