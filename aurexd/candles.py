@@ -177,6 +177,14 @@ class Book(Generic[N]):
         self._final_before = self._settled
         """What `elapse` found, for who looks at the candles; what comes of the next price is the same without it."""
         self._current: list[Candle[N] | None] = [recent[-1] if recent else None for recent in self._recent]
+        self._ticks = 0
+        """So many of the newest prices are in none of these yet: a look folds them in, or the end of the shortest."""
+        self._high: N
+        self._low: N
+        self._close: N
+        self._close_time = NEVER
+        self._until = NEVER
+        """None of these ends before."""
 
     @property
     def progress(self) -> Progress | None:
@@ -225,6 +233,7 @@ class Book(Generic[N]):
 
     def current(self) -> list[Candle[N]]:
         """The newest candle of each interval."""
+        self._fold_in()
         return [candle for candle in self._current if candle is not None]
 
     def take_changes(self) -> list[Candle[N]]:
@@ -232,6 +241,7 @@ class Book(Generic[N]):
 
         Where one of an interval changed its newest is among them, so that it is the last to be said.
         """
+        self._fold_in()
         in_order: list[Candle[N]] = []
         for ended, newest in zip(self._ended, self._current, strict=True):
             in_order += ended
@@ -247,6 +257,17 @@ class Book(Generic[N]):
 
     def _add_newest(self, time: EpochUs, price: N) -> None:
         settled = self._settled
+        if time < self._until and settled < self._until:  # it opens no candle, and none is final
+            if not self._ticks:
+                self._high = self._low = price
+            elif price > self._high:
+                self._high = price
+            elif price < self._low:
+                self._low = price
+            self._close, self._close_time = price, time
+            self._ticks += 1
+            return
+        self._fold_in()
         for number, candle in enumerate(self._current):
             # `Candle.fold` for what is not late, written out: this is done seven times a price.
             if candle is not None and time < candle.end:
@@ -267,8 +288,25 @@ class Book(Generic[N]):
                     del recent[0]
             self._current[number] = opened = self._open(number, time, price)
             recent.append(opened)
+        self._until = min(candle.end for candle in self._current if candle is not None)
+
+    def _fold_in(self) -> None:
+        """The newest prices go into the newest candle of every interval."""
+        if not self._ticks:
+            return
+        for candle in self._current:
+            assert candle is not None
+            candle.close = self._close
+            candle.close_time = self._close_time
+            if self._high > candle.high:
+                candle.high = self._high
+            if self._low < candle.low:
+                candle.low = self._low
+            candle.ticks += self._ticks
+        self._ticks = 0
 
     def _add_late(self, time: EpochUs, price: N) -> None:
+        self._fold_in()
         for number, recent in enumerate(self._recent):
             place = len(recent)
             while place and time < recent[place - 1].start:
