@@ -73,6 +73,8 @@ class Outbox:
 
         Returns how many messages were replaced by newer ones.
         """
+        if not written:
+            return self._keep_whole(batch)
         start = replaced = 0
         for update, end in zip(batch.updates, batch.ends, strict=True):
             if end > written:
@@ -84,6 +86,16 @@ class Outbox:
                 else:
                     self.keep_lossless(batch.data[start:end])
             start = end
+        return replaced
+
+    def _keep_whole(self, batch: Batch) -> int:
+        for update in batch.lossless:
+            self.keep_lossless(update.frame(batch.encoding))
+        replaced = 0
+        for update, first in batch.newest:
+            waiting = self._latest.get(update.channel)
+            replaced += update.count - first + (waiting is not None)
+            self._latest[update.channel] = (update, first - 1 if waiting is None else waiting[1])
         return replaced
 
     def keep_lossless(self, frame: bytes) -> None:
@@ -101,7 +113,7 @@ class Outbox:
         if replayed:
             self._replay = deque(update for update in self._replay if update.channel != channel)
         update, seen = self._latest.pop(channel, (None, 0))
-        return replayed + (update.message.update_count - seen if update else 0)
+        return replayed + (update.count - seen if update else 0)
 
     def settle(self) -> None:
         """No update follows: those that wait become lossless, so that they precede what is said last."""
@@ -126,7 +138,7 @@ class Outbox:
 
     def _conflate(self, update: Update) -> None:
         # Counts have no holes, so what the client saw last of a channel is one before the first that waits.
-        _, seen = self._latest.get(update.channel, (update, update.message.update_count - 1))
+        _, seen = self._latest.get(update.channel, (update, update.count - 1))
         self._latest[update.channel] = (update, seen)
 
     def _pop_update(self) -> bytes:
@@ -135,7 +147,7 @@ class Outbox:
         if self._replay:
             return self._replay.popleft().frame(self.encoding)
         update, seen = self._latest.pop(next(iter(self._latest)))
-        message, count = update.message, update.message.update_count - seen
+        message, count = update.message, update.count - seen
         if count > 1:
             message = msgspec.structs.replace(message, conflated=count)
         # While others wait that are older, this one does not say where the client stands.

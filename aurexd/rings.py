@@ -38,7 +38,7 @@ class Ring:
         if len(self.updates) == self.updates.maxlen:
             self.lost = self.updates[0].seq if self.updates else update.seq
         self.updates.append(update)
-        self.count = update.message.update_count
+        self.count = update.count
 
     def forget(self) -> None:
         """Its messages are of no use to anybody any more. The count stays, as long as the epoch does."""
@@ -94,7 +94,7 @@ class Rings:
         """The channel's next update; `message` makes it from its `update_count`."""
         ring = self.open(channel)
         self.seq += 1
-        update = Update(channel, message(ring.count + 1), self.epoch, self.seq)
+        update = Update(channel, ring.count + 1, message, self.epoch, self.seq)
         ring.append(update)
         return update
 
@@ -162,7 +162,7 @@ class Rings:
             ring = rings._rings[channel] = Ring(size)
             ring.lost = kept_ring.lost
             for seq, message in kept_ring.updates:
-                ring.append(Update(channel, message, kept.epoch, seq))
+                ring.append(Update.of(channel, message, kept.epoch, seq))
             ring.count = kept_ring.count
             if not is_served(channel):
                 ring.forget()

@@ -1,10 +1,11 @@
-"""What is published: one message of one channel, framed once per encoding, whoever gets it. Pure."""
+"""What is published: one message of one channel, made and framed when somebody is to get it, once for all. Pure."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import accumulate
 
-from aurexd.protocol.channels import is_conflated
+from aurexd.protocol.channels import KINDS
 from aurexd.protocol.codec import Encoding
 from aurexd.protocol.messages import ChannelMessage
 
@@ -12,17 +13,38 @@ from aurexd.protocol.messages import ChannelMessage
 class Update:
     """One message of one channel, and where it stands among all that were published."""
 
-    __slots__ = ("_frames", "channel", "epoch", "kind", "message", "seq")
+    __slots__ = ("_compose", "_frames", "_message", "channel", "count", "epoch", "kind", "seq")
 
-    def __init__(self, channel: str, message: ChannelMessage, epoch: str, seq: int) -> None:
-        """`channel` as the hub knows it: an owner's own has the owner in its name."""
+    def __init__(
+        self, channel: str, count: int, compose: Callable[[int], ChannelMessage], epoch: str, seq: int
+    ) -> None:
+        """`channel` as the hub knows it: an owner's own has the owner in its name. `compose` makes the message of its
+        `update_count`: of what floods in faster than it is read, hardly any message is ever wanted."""
         self.channel = channel
         self.kind = channel.partition(":")[0]
-        self.message = message
+        self.count = count
+        """The message's `update_count`."""
         self.epoch = epoch
         self.seq = seq
         """Its number among all updates of the epoch, from 1."""
-        self._frames: dict[Encoding, bytes] = {}
+        self._compose: Callable[[int], ChannelMessage] | None = compose
+        self._message: ChannelMessage | None = None
+        self._frames: dict[Encoding, bytes] | None = None
+
+    @classmethod
+    def of(cls, channel: str, message: ChannelMessage, epoch: str, seq: int) -> Update:
+        """The update of a message that is there."""
+        return cls(channel, message.update_count, lambda _count: message, epoch, seq)
+
+    @property
+    def message(self) -> ChannelMessage:
+        """The message, the same one every time."""
+        message = self._message
+        if message is None:
+            assert self._compose is not None
+            message = self._message = self._compose(self.count)
+            self._compose = None
+        return message
 
     @property
     def position(self) -> str:
@@ -32,28 +54,61 @@ class Update:
     @property
     def conflated(self) -> bool:
         """Whether a slow reader may be sent a later one in its place."""
-        return is_conflated(self.channel)
+        return KINDS[self.kind].conflated
 
     def frame(self, encoding: Encoding) -> bytes:
-        """The frame, the same bytes for everybody; made when it is first wanted."""
-        frame = self._frames.get(encoding)
+        """The frame, the same bytes for everybody."""
+        frames = self._frames
+        if frames is None:
+            frames = self._frames = {}
+        frame = frames.get(encoding)
         if frame is None:
             # What is not conflated overtakes what is, so it cannot say where a client stands.
             position = self.position if self.conflated else None
-            frame = self._frames[encoding] = encoding.frame(self.message, position)
+            frame = frames[encoding] = encoding.frame(self.message, position)
         return frame
 
 
 class Batch:
     """Updates that are due together, framed in one encoding: the same bytes for every client."""
 
-    __slots__ = ("data", "ends", "updates")
+    __slots__ = ("_data", "_ends", "_newest", "encoding", "lossless", "updates")
 
     def __init__(self, updates: list[Update], encoding: Encoding) -> None:
-        frames = [update.frame(encoding) for update in updates]
         self.updates = updates
-        self.data = frames[0] if len(frames) == 1 else b"".join(frames)
-        self.ends = list(accumulate(map(len, frames)))
+        self.encoding = encoding
+        self.lossless = [update for update in updates if not update.conflated]
+        """Those of which everybody gets each."""
+        self._data: bytes | None = None
+        self._ends: list[int] = []
+        self._newest: list[tuple[Update, int]] | None = None
+
+    @property
+    def data(self) -> bytes:
+        """All frames, in order."""
+        if self._data is None:
+            frames = [update.frame(self.encoding) for update in self.updates]
+            self._data = frames[0] if len(frames) == 1 else b"".join(frames)
+            self._ends = list(accumulate(map(len, frames)))
+        return self._data
+
+    @property
+    def ends(self) -> list[int]:
+        """Where in `data` each frame ends."""
+        return self._ends if self.data else []
+
+    @property
+    def newest(self) -> list[tuple[Update, int]]:
+        """Of each conflated channel its last update, and the `update_count` of its first; in the order of the first."""
+        if self._newest is None:
+            first: dict[str, int] = {}
+            last: dict[str, Update] = {}
+            for update in self.updates:
+                if update.conflated:
+                    first.setdefault(update.channel, update.count)
+                    last[update.channel] = update
+            self._newest = [(last[channel], count) for channel, count in first.items()]
+        return self._newest
 
 
 def parse_position(text: str) -> tuple[str, int] | None:

@@ -20,7 +20,7 @@ CHANNELS = ("price:XAUUSD", "price:XAGUSD", "price:GC")
 
 
 def update(channel: str, count: int) -> Update:
-    return Update(channel, price_update(count, channel.partition(":")[2]), "e", count)
+    return Update.of(channel, price_update(count, channel.partition(":")[2]), "e", count)
 
 
 def answer(number: int, size: int = 0, encoding: Encoding = JSON) -> bytes:
@@ -125,7 +125,7 @@ def test_a_replay_costs_nothing_and_may_be_dropped() -> None:
 def test_an_alert_is_never_conflated() -> None:
     outbox = Outbox(JSON)
     for count in range(1, 4):
-        updates = [Update("alert:alice", alert(count), "e", 2 * count), update("price:GC", count)]
+        updates = [Update.of("alert:alice", alert(count), "e", 2 * count), update("price:GC", count)]
         outbox.keep_batch(Batch(updates, JSON))
     messages = messages_in(drain(outbox))
     assert [m["update_count"] for m in messages if m["type"] == "alert"] == [1, 2, 3]

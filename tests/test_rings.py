@@ -133,4 +133,4 @@ def test_an_update_says_where_it_stands() -> None:
     ("channel", "conflated"), [("price:GC", True), ("status:GC", True), ("alert:alice", False)]
 )
 def test_what_may_be_conflated_is_said_by_its_channel(channel: str, conflated: bool) -> None:
-    assert Update(channel, price_update(1), "e", 1).conflated is conflated
+    assert Update.of(channel, price_update(1), "e", 1).conflated is conflated

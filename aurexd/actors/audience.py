@@ -59,6 +59,11 @@ class Audience:
         self._ring = ring
         self._targets = Targets(ring) if ring is not None else None
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether something waits for every one of them."""
+        return len(self.behind) == len(self.sessions)
+
     def seat(self, session: Session) -> None:
         """Add a session."""
         session.seat = (self, len(self.sessions))

@@ -289,10 +289,9 @@ class Hub(TrioActor):
             if touched.isdisjoint(audience.channels):
                 continue
             batch = Batch([u for u in due if u.channel in audience.channels], audience.encoding)
-            size, clients = len(batch.data), len(audience.sessions)
+            clients = len(audience.sessions)
             for update in batch.updates:
                 self._sent[update.kind] += clients
-            self._bytes_sent += size * clients
             audience.last_sent = trio.current_time()
             start = 0
             while start < len(audience.sessions):
@@ -303,14 +302,19 @@ class Hub(TrioActor):
                     written_to = 0
                 if not written_to:
                     since = began
-                short = audience.write(batch.data, start, stop)
+                if audience.is_behind:  # nobody takes anything now, so nothing need be framed
+                    short = [(seat, 0) for seat in range(start, stop)]
+                else:
+                    short = audience.write(batch.data, start, stop)
                 for seat, written in short:
                     self._conflated += audience.sessions[seat].keep(batch, written)
-                    self._bytes_sent -= size - written
+                    self._bytes_sent += written
                 self._deferred += len(short)
                 ended = trio.current_time()
                 audience.pace(ended - began)
-                written_to += stop - start - len(short)
+                if whole := stop - start - len(short):
+                    self._bytes_sent += len(batch.data) * whole
+                    written_to += whole
                 start = stop
                 await trio.lowlevel.checkpoint()
         if written_to:
@@ -487,7 +491,7 @@ class Hub(TrioActor):
         kind, _, owner = channel.partition(":")
         if kind != "alert":
             return
-        first = missed[0].message.update_count if missed else math.inf
+        first = missed[0].count if missed else math.inf
         for message in self._mail[owner].waiting():
             if message.update_count < first:
                 data = msgspec.structs.replace(message.data, redelivered=True)

@@ -52,11 +52,6 @@ OWNED = frozenset({"alert"})
 """Kinds of which each owner has a channel of their own."""
 
 
-def is_conflated(channel: str) -> bool:
-    """Whether a slow reader of the channel is sent the latest message only."""
-    return KINDS[channel.partition(":")[0]].conflated
-
-
 def owned(channel: str, owner: str | None) -> str:
     """A channel as the hub knows it: everybody's, or one owner's own, which clients know by its kind alone."""
     return f"{channel}:{owner}" if channel in OWNED else channel

@@ -101,7 +101,7 @@ class Publisher:
         self.count += updates
         batch = Batch(
             [
-                Update(
+                Update.of(
                     f"price:S{symbol}",
                     compose.price_update(price_of("1.00", f"S{symbol}"), START, number),
                     "e",
