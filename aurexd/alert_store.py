@@ -22,7 +22,7 @@ from aurexd.actors.messages import (
     AlertWhy,
     ChangeRule,
     CreateRule,
-    Recorded,
+    Decision,
     StatusChanged,
     StatusPage,
 )
@@ -154,7 +154,7 @@ class AlertStore:
             (self._run, now),
         )
 
-    def judge(self, records: Sequence[Recorded], now: EpochUs | None) -> Judged:
+    def judge(self, records: Sequence[Decision], now: EpochUs | None) -> Judged:
         """What follows from a batch, before it is written; prices get the ids from `next_price_id` on, in order."""
         evaluator = self._evaluator()
         statuses, symbols = [], set()

@@ -31,11 +31,11 @@ from aurexd.actors.candles import CandleRules, Candles
 from aurexd.actors.filler import HOUR_US
 from aurexd.actors.hub import Hub
 from aurexd.actors.messages import (
+    Decision,
     DrainSessions,
     GetStore,
     GetSymbols,
     MarketsChanged,
-    Recorded,
     SymbolsRemoved,
 )
 from aurexd.actors.persister import Persister, StoreWorker
@@ -430,7 +430,7 @@ class Daemon:
     def _storage_supervisor(self) -> Supervisor:
         """one_for_one: the stream goes on while the database's thread or the persister starts afresh."""
         storage = self._config.storage
-        backlog: Backlog[Recorded] = Backlog(storage.backlog_ticks)
+        backlog: Backlog[Decision] = Backlog(storage.backlog_ticks)
 
         def persister() -> Persister:
             return Persister(

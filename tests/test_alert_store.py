@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from aurexd.actors.messages import AlertFired, ChangeRule, CreateRule, Recorded, StatusChanged
+from aurexd.actors.messages import AlertFired, ChangeRule, CreateRule, Decision, StatusChanged
 from aurexd.alert_rules import draft
 from aurexd.calendar import ALWAYS
 from aurexd.errors import AlertError, StoreError
@@ -63,9 +63,9 @@ def store(tmp_path: Path) -> Iterator[Store]:
         yield opened
 
 
-def priced(close: str | int, seconds: float, **fields: Any) -> Recorded:
+def priced(close: str | int, seconds: float, **fields: Any) -> Decision:
     made: dict[str, Any] = {"symbol": SYMBOL, "instrument": Instrument.TEST, "source": "a"}
-    return Recorded(
+    return Decision(
         tick=None,
         price=msgspec.structs.replace(
             price_at("2000.00", source_time=at(seconds), receive_time=at(seconds)),
@@ -75,7 +75,7 @@ def priced(close: str | int, seconds: float, **fields: Any) -> Recorded:
     )
 
 
-def announced(quality: Quality, market: MarketState, seconds: float, source: str | None = "a") -> Recorded:
+def announced(quality: Quality, market: MarketState, seconds: float, source: str | None = "a") -> Decision:
     status = StatusChanged(
         symbol=SYMBOL,
         quality=quality,
@@ -85,7 +85,7 @@ def announced(quality: Quality, market: MarketState, seconds: float, source: str
         reason="",
         time=at(seconds),
     )
-    return Recorded(tick=None, price=None, status=status)
+    return Decision(status=status)
 
 
 def asked(condition: AnyCondition, rule_id: str = "r-1", owner: str = "alice", **fields: Any) -> CreateRule:
@@ -314,7 +314,7 @@ class Ticker:
         self._close = 100
         self.seconds = 0.0
 
-    def next(self) -> Recorded:
+    def next(self) -> Decision:
         rng = self._rng
         self.seconds += rng.choice([0.0, 1.0, 1.0, 4.0, 30.0, 400.0])
         quality = rng.choice([*[Quality.LIVE] * 9, Quality.STALE])
@@ -349,7 +349,7 @@ def record_at_random(path: Path, rng: random.Random) -> None:
                     store.begin_run(at(ticker.seconds))
                     store.append(batch)
                 case "failure":
-                    worse = [ticker.next(), Recorded(tick=None, price=TOO_LATE)]
+                    worse = [ticker.next(), Decision(price=TOO_LATE)]
                     store.begin_run(at(ticker.seconds))
                     with pytest.raises(OverflowError):
                         store.append(worse)

@@ -19,12 +19,12 @@ import sqlite_utils
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from aurexd.actors.messages import CandlePage, PriceRow, Recorded
+from aurexd.actors.messages import CandlePage, Decision, PriceRow
 from aurexd.calendar import METALS_CALENDAR
 from aurexd.candles import INTERVALS, LATE_S, Candle
 from aurexd.errors import StoreError
 from aurexd.market import SECOND_US, EpochUs, Instrument, Price, Quality, Tick
-from aurexd.store import ROWS_AT_ONCE, DELETE_ROWS, Store, schema
+from aurexd.store import DELETE_ROWS, ROWS_AT_ONCE, Store, schema
 from tests.test_candles import Observed, at, evening_day, naive, streams
 from tests.updates import price_at
 
@@ -33,7 +33,7 @@ ROOT = Path(__file__).parent.parent
 FIRST, LAST = EpochUs(-(2**63)), EpochUs(2**63 - 1)
 
 
-def record(last: str | Decimal = "2000.00", receive_time: int = 2, symbol: str = "XAUUSD") -> Recorded:
+def record(last: str | Decimal = "2000.00", receive_time: int = 2, symbol: str = "XAUUSD") -> Decision:
     tick = Tick(
         symbol=symbol,
         source="alltick",
@@ -55,7 +55,7 @@ def record(last: str | Decimal = "2000.00", receive_time: int = 2, symbol: str =
         source_time=EpochUs(1),
         receive_time=EpochUs(receive_time),
     )
-    return Recorded(tick=tick, price=price)
+    return Decision(tick=tick, price=price)
 
 
 @pytest.fixture
@@ -96,12 +96,12 @@ def test_a_price_is_stored_with_whether_the_one_before_it_came_from_elsewhere(ur
     assert second.price is not None
     stepped = msgspec.structs.replace(second.price, source="kraken", rebased=True)
     with closing(Store(url)) as store:
-        store.append([first, Recorded(tick=None, price=stepped)])
+        store.append([first, Decision(price=stepped)])
     assert rows(url, "SELECT source, rebased FROM prices") == [("alltick", 0), ("kraken", 1)]
 
 
 def test_a_tick_that_was_not_believed_is_stored_with_why(url: str) -> None:
-    bad = Recorded(tick=record("20.00").tick, price=None, refused="wrong_scale")
+    bad = Decision(tick=record("20.00").tick, refused="wrong_scale")
     with closing(Store(url)) as store:
         store.append([bad, record("2000.00")])
     assert rows(url, "SELECT last, refused FROM ticks") == [(20.0, "wrong_scale"), (2000.0, None)]
@@ -114,7 +114,7 @@ def test_a_consensus_is_stored_with_its_votes_and_its_confidence(url: str) -> No
         price, source="consensus", votes=("alltick", "kraken"), confidence=Decimal("0.07")
     )
     with closing(Store(url)) as store:
-        store.append([Recorded(tick=None, price=price), Recorded(tick=None, price=agreed)])
+        store.append([Decision(price=price), Decision(price=agreed)])
     assert rows(url, "SELECT votes, confidence FROM prices") == [(None, None), ("alltick kraken", 0.07)]
 
 
@@ -163,7 +163,7 @@ published = st.builds(
     source_time=moments,
     receive_time=moments,
 )
-records = st.builds(Recorded, tick=st.none() | ticks, price=st.none() | published)
+records = st.builds(Decision, tick=st.none() | ticks, price=st.none() | published)
 
 
 def written(price: object) -> Decimal | None:
@@ -173,7 +173,7 @@ def written(price: object) -> Decimal | None:
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
 @given(st.lists(records, max_size=12))
-def test_what_is_stored_comes_back_as_it_was_written(tmp_path: Path, batch: list[Recorded]) -> None:
+def test_what_is_stored_comes_back_as_it_was_written(tmp_path: Path, batch: list[Decision]) -> None:
     url = f"sqlite:///{tmp_path}/{os.urandom(6).hex()}.db"
     with closing(Store(url)) as store:
         store.append(batch)
@@ -489,11 +489,11 @@ def test_a_handover_is_taken_once(url: str) -> None:
 # --- candles ---
 
 
-def priced(observed: Observed) -> Recorded:
+def priced(observed: Observed) -> Decision:
     price = price_at(
         str(observed.price), source_time=observed.time, receive_time=max(observed.time, observed.received)
     )
-    return Recorded(tick=None, price=price)
+    return Decision(price=price)
 
 
 def stored_candles(url: str, symbol: str = "XAUUSD") -> dict[tuple[object, object], tuple[object, ...]]:
@@ -535,7 +535,7 @@ def test_the_candles_of_a_symbol_that_comes_while_the_database_is_open_go_by_its
     assert stored_candles(url) == naive(prices, METALS_CALENDAR.day)
 
 
-def minutes(count: int, *, first: int = 0) -> list[Recorded]:
+def minutes(count: int, *, first: int = 0) -> list[Decision]:
     """A price a minute: each is a candle of a minute and of a second."""
     return [
         priced(Observed(at(60 * n), at(60 * n), Decimal(2000 + n % 7))) for n in range(first, first + count)
@@ -548,7 +548,7 @@ def test_a_batch_that_fails_leaves_the_candles_as_they_were(url: str) -> None:
         before = stored_candles(url)
         bad = record()
         with pytest.raises(OverflowError):
-            store.append([*minutes(3, first=3), Recorded(tick=None, price=replace(bad.price, 2**63))])
+            store.append([*minutes(3, first=3), Decision(price=replace(bad.price, 2**63))])
         assert stored_candles(url) == before
         store.append(minutes(3, first=3))
     assert len([key for key in stored_candles(url) if key[0] == "1m"]) == 6
@@ -682,7 +682,7 @@ def test_what_is_filled_is_marked_and_takes_the_place_of_nothing(url: str) -> No
     with closing(Store(url)) as store:
         for start in (0, 4):
             time = EpochUs(start * 60 * SECOND_US)
-            store.append([Recorded(tick=None, price=price_at("2000.00", source_time=time))])
+            store.append([Decision(price=price_at("2000.00", source_time=time))])
         assert store.fill_candles("XAUUSD", [minute_of(n, 1900.5) for n in range(5)]) == 3
         expected = [
             (0, 2000.0, False),
@@ -698,18 +698,16 @@ def test_what_is_filled_is_marked_and_takes_the_place_of_nothing(url: str) -> No
 
 def test_a_price_of_ours_takes_the_place_of_what_was_filled(url: str) -> None:
     with closing(Store(url)) as store:
-        store.append(
-            [Recorded(tick=None, price=price_at("2000.00", source_time=EpochUs(4 * 60 * SECOND_US)))]
-        )
+        store.append([Decision(price=price_at("2000.00", source_time=EpochUs(4 * 60 * SECOND_US)))])
         store.fill_candles("XAUUSD", [minute_of(3, 1900.5)])
         late = price_at("1999.00", source_time=EpochUs(4 * 60 * SECOND_US - 1))
-        store.append([Recorded(tick=None, price=late)])
+        store.append([Decision(price=late)])
         assert seen_minutes(store) == [(3, 1999.0, False), (4, 2000.0, False)]
 
 
 def test_what_may_still_be_filled_is_not_said_to_be_closed(url: str) -> None:
     hour = 3600 * SECOND_US
     with closing(Store(url, fill_us=hour)) as store:
-        store.append([Recorded(tick=None, price=price_at(source_time=EpochUs(10 * hour)))])
+        store.append([Decision(price=price_at(source_time=EpochUs(10 * hour)))])
         page = store.candles("XAUUSD", "1m", EpochUs(0), LAST, 100, EpochUs(10 * hour))
         assert page.closed_before == 9 * hour

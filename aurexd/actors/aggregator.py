@@ -17,6 +17,8 @@ import structlog
 import trio
 
 from aurexd.actors.messages import (
+    Decided,
+    Decision,
     GetHistory,
     GetLastPrices,
     GetScreening,
@@ -24,10 +26,8 @@ from aurexd.actors.messages import (
     GetSymbols,
     GetWhy,
     Message,
-    PriceChanged,
     PriceRestored,
     PriceRow,
-    Recorded,
     RefusedTick,
     SourcePart,
     SourceScreening,
@@ -82,7 +82,7 @@ class TimePassed(Message, frozen=True, kw_only=True, gc=False):
 
 
 class Aggregator(TrioActor):
-    """Ticks in; `StatusChanged` to the hub, `PriceChanged` to hub and candles, `Recorded` to the persister."""
+    """Ticks in; what is decided of them to the persister, the hub and the candles."""
 
     inbox_capacity = 4096  # a few hundred milliseconds of the fastest replay
 
@@ -101,6 +101,8 @@ class Aggregator(TrioActor):
         self._persister = persister
         self._candles = candles
         self._clock = clock
+        self._decisions: list[Decision] = []
+        """Those of this batch of messages, still to be told."""
         self._wake_at = math.inf
         self._earlier = trio.Event()
         self._looked = trio.Event()
@@ -113,9 +115,8 @@ class Aggregator(TrioActor):
             symbol.rules.policy.set_market(symbol.follow(now), symbol.judged_now())
             self._begin_session(symbol)
             restored = symbol.restore(last[name]) if name in last else None
-            status = symbol.status()
-            await _tell(self._hub, status)
-            await _tell(self._persister, Recorded(tick=None, price=None, status=status))
+            self._decisions.append(Decision(status=symbol.status()))
+            await self._tell_decided()
             if restored is not None:
                 await _tell(self._hub, PriceRestored(price=restored))
         self.nursery.start_soon(self._watch_clock)
@@ -126,15 +127,15 @@ class Aggregator(TrioActor):
             case TickReceived(tick=tick):
                 symbol = self._symbols[tick.symbol]
                 if not symbol.since <= self._clock.now() < symbol.until:
-                    await self._follow_market(symbol)
-                await self._judge(symbol, tick)
+                    self._follow_market(symbol)
+                self._judge(symbol, tick)
             case StaleAfterChanged(source=source, stale_after_s=stale_after_s):
                 for symbol in self._symbols.values():
                     symbol.rules.policy.allow(source, stale_after_s, trio.current_time())
             case TimePassed():
                 for symbol in self._symbols.values():
-                    await self._follow_market(symbol)
-                    await self._act(symbol, symbol.rules.policy.elapse(symbol.judged_now()), None)
+                    self._follow_market(symbol)
+                    self._act(symbol, symbol.rules.policy.elapse(symbol.judged_now()), None)
                 self._looked.set()
             case GetSymbol(symbol=name):
                 known = self._symbols.get(name)
@@ -149,9 +150,14 @@ class Aggregator(TrioActor):
         return None
 
     async def on_batch(self) -> None:
-        """Have the clock watched for the next change that needs no tick."""
+        """Tell what was decided, and have the clock watched for the next change that needs no tick."""
+        await self._tell_decided()
         if self._next_change() < self._wake_at:
             self._earlier.set()
+
+    async def on_failure(self, *_error: object) -> None:
+        """Tell what was decided before."""
+        await self._tell_decided()
 
     def _next_change(self) -> float:
         """Loop time of the next change that needs no tick. It may have passed, since the last judgement."""
@@ -160,7 +166,7 @@ class Aggregator(TrioActor):
             default=math.inf,
         )
 
-    async def _judge(self, symbol: _Symbol, tick: Tick) -> None:
+    def _judge(self, symbol: _Symbol, tick: Tick) -> None:
         """What a tick means: nothing, if nobody could have traded at it, or if it is not to be believed."""
         policy, screen = symbol.rules.policy, symbol.rules.screen
         if policy.market_is_open or policy.takes(tick, in_session=symbol.in_session(tick.source_time)):
@@ -174,7 +180,7 @@ class Aggregator(TrioActor):
                 )
             if judgement.refused is None:
                 verdict = policy.observe(tick, symbol.judged_now(), ahead_us=screen.ahead_us(tick.source))
-                await self._act(symbol, verdict, tick)
+                self._act(symbol, verdict, tick)
                 return
             refused = judgement.refused
             symbol.refused.append(RefusedTick(tick=tick, reason=refused.value))
@@ -182,7 +188,7 @@ class Aggregator(TrioActor):
         else:
             refused = Refusal.MARKET_CLOSED
             screen.count(tick.source, refused)
-        await _tell(self._persister, Recorded(tick=tick, price=None, refused=refused.value))
+        self._decisions.append(Decision(tick=tick, refused=refused.value))
 
     @staticmethod
     def _say_refused(screen: Screen, tick: Tick, reason: Refusal) -> None:
@@ -213,17 +219,17 @@ class Aggregator(TrioActor):
                 )
         return found
 
-    async def _follow_market(self, symbol: _Symbol) -> None:
+    def _follow_market(self, symbol: _Symbol) -> None:
         """The calendar's word, as of now: the market may have opened or closed, and a session may have begun."""
         day = symbol.session.day
         opens = symbol.follow(self._clock.now())
         if symbol.session.day != day:
             self._begin_session(symbol)
-        await self._act(symbol, symbol.rules.policy.set_market(opens, symbol.judged_now()), None)
+        self._act(symbol, symbol.rules.policy.set_market(opens, symbol.judged_now()), None)
 
-    async def _act(self, symbol: _Symbol, verdict: Verdict, tick: Tick | None) -> None:
-        """Publish what follows from a verdict: the change of status first, then the price."""
-        status = None
+    def _act(self, symbol: _Symbol, verdict: Verdict, tick: Tick | None) -> None:
+        """Decide what follows from a verdict."""
+        status = price = decided = None
         if verdict.changed:
             before = symbol.announced
             status = symbol.status()
@@ -236,18 +242,25 @@ class Aggregator(TrioActor):
                 before=before and before.source,
                 reason=status.reason,
             )
-            await _tell(self._hub, status)
-        price = changed = None
         if verdict.publish is not None:
             price = symbol.price = symbol.priced(verdict.publish)
-            by_tick = tick is not None and tick.receive_time == price.receive_time
-            changed = PriceChanged(price=price, decided=self._clock.now() if by_tick else None)
-            await _tell(self._hub, changed)
+            if tick is not None and tick.receive_time == price.receive_time:
+                decided = self._clock.now()
         if tick is not None or price is not None or status is not None:
-            await _tell(self._persister, Recorded(tick=tick, price=price, status=status))
-        if changed is not None:
+            self._decisions.append(Decision(tick=tick, status=status, price=price, decided=decided))
+
+    async def _tell_decided(self) -> None:
+        if not self._decisions:
+            return
+        decided = Decided(decisions=tuple(self._decisions))
+        self._decisions.clear()
+        priced = any(decision.price is not None for decision in decided.decisions)
+        if priced or any(decision.status is not None for decision in decided.decisions):
+            await _tell(self._hub, decided)
+        await _tell(self._persister, decided)
+        if priced:
             # After the persister: what the candles were told is stored when they ask where they stand.
-            await _tell(self._candles, changed)
+            await _tell(self._candles, decided)
 
     async def _last_prices(self) -> dict[str, PriceRow]:
         """What was stored last; without it we begin with the next ticks."""

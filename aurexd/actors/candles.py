@@ -15,12 +15,12 @@ import pykka
 import structlog
 import trio
 
-from aurexd.actors.messages import CandlesChanged, GetBooks, Message, PriceChanged
+from aurexd.actors.messages import CandlesChanged, Decided, GetBooks, Message
 from aurexd.actors.trio_actor import TrioActor, ask, tell_when_room
 from aurexd.candles import Book, Candle, Days, KeptBook, PublishedCandle, time_of
 from aurexd.clock import Clock
 from aurexd.errors import StoreError
-from aurexd.market import Instrument
+from aurexd.market import Instrument, Price
 from aurexd.pricing import quantum
 
 log = structlog.get_logger(__name__)
@@ -52,7 +52,7 @@ class TimePassed(Message, frozen=True, kw_only=True, gc=False):
 
 
 class Candles(TrioActor):
-    """`PriceChanged` in, `CandlesChanged` to the hub: at once, then at most every `PUBLISH_EVERY_S`."""
+    """`Decided` in, `CandlesChanged` to the hub: at once, then at most every `PUBLISH_EVERY_S`."""
 
     inbox_capacity = 4096
 
@@ -71,7 +71,7 @@ class Candles(TrioActor):
         self._persister = persister
         self._clock = clock
         self._known = 0
-        """So many prices of the inbox are in the books already."""
+        """So much of the inbox is in the books already."""
         self._publish_at = 0.0
         self._late: dict[str, int] = {}
         self._late_said_at = -LATE_EVERY_S
@@ -97,17 +97,23 @@ class Candles(TrioActor):
     async def on_receive(self, message: object) -> object:
         """Fold a price, or see to time passing."""
         match message:
-            case PriceChanged(price=price):
+            case Decided(decisions=decisions):
                 if self._known:
                     self._known -= 1
-                elif not self._books[price.symbol].add(time_of(price), price.receive_time, price.close):
-                    self._late[price.symbol] = self._late.get(price.symbol, 0) + 1
+                    return None
+                for decision in decisions:
+                    if decision.price is not None:
+                        self._add(decision.price)
             case TimePassed():
                 now = self._clock.now()
                 for book in self._books.values():
                     book.elapse(now)
                 self._say_late()
         return None
+
+    def _add(self, price: Price) -> None:
+        if not self._books[price.symbol].add(time_of(price), price.receive_time, price.close):
+            self._late[price.symbol] = self._late.get(price.symbol, 0) + 1
 
     async def on_batch(self) -> None:
         """Publish, unless that was just done."""

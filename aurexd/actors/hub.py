@@ -25,13 +25,13 @@ from aurexd.actors.messages import (
     AlertsAcknowledged,
     Beat,
     CandlesChanged,
+    Decided,
     DrainSessions,
     GetSessions,
     GetStats,
     HubStats,
     KeepHandover,
     KickSession,
-    PriceChanged,
     PriceRestored,
     Recently,
     SendSnapshot,
@@ -156,14 +156,16 @@ class Hub(TrioActor):
     async def on_receive(self, message: object) -> object:
         """Publish, or see to a session."""
         match message:
-            case PriceChanged(price=price, decided=decided):
-                self._publish_price(price)
-                if decided is not None:
-                    self._delays.published(price, decided)
+            case Decided(decisions=decisions):
+                for decision in decisions:
+                    if decision.status is not None:
+                        self._publish_status(decision.status)
+                    if decision.price is not None:
+                        self._publish_price(decision.price)
+                        if decision.decided is not None:
+                            self._delays.published(decision.price, decision.decided)
             case PriceRestored(price=price):
                 self._restored[f"price:{price.symbol}"] = price
-            case StatusChanged():
-                self._publish_status(message)
             case CandlesChanged(candles=candles):
                 for candle in candles:
                     self._publish_candle(candle)

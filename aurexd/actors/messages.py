@@ -1,6 +1,6 @@
 """The one vocabulary: every message any actor accepts, in the order of the data's way.
 
-An event is in the past tense (`PriceChanged`), a command in the imperative (`PauseSource`), a question starts
+An event is in the past tense (`TickReceived`), a command in the imperative (`PauseSource`), a question starts
 with `Get` and names its answer, so that `await ask(ref, GetPrices())` is typed. Who may ask whom stands in
 ARCHITECTURE.md: data moves by `tell` along its way, questions go only from the edges inwards.
 """
@@ -134,14 +134,6 @@ class StaleAfterChanged(Message, frozen=True, kw_only=True, gc=False):
     stale_after_s: float
 
 
-class PriceChanged(Message, frozen=True, kw_only=True, gc=False):
-    """The symbol has a new price."""
-
-    price: Price
-    decided: EpochUs | None = None
-    """When a tick made it so that had just come; None where something else did."""
-
-
 class PriceRestored(Message, frozen=True, kw_only=True, gc=False):
     """The last price from before the start, of a session that has ended: what is shown until there is another."""
 
@@ -160,6 +152,26 @@ class StatusChanged(Message, frozen=True, kw_only=True, gc=False):
     reason: str
     """Why, for people: `swissquote: no price for 15 s; kraken takes over`."""
     time: EpochUs
+
+
+class Decision(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What became of a tick, or followed from time passing: a status, and after it a price, or neither."""
+
+    tick: Tick | None = None
+    refused: str | None = None
+    """Why the tick was not believed."""
+    status: StatusChanged | None = None
+    price: Price | None = None
+    """The symbol's price from now on."""
+    decided: EpochUs | None = None
+    """When the tick made the price, if it did and had just come."""
+
+
+class Decided(Message, frozen=True, kw_only=True, gc=False):
+    """What was decided in one go, in its order. The same message tells those who store it, publish it, and make
+    candles of it: of what floods in, each costs less than to be told one by one."""
+
+    decisions: tuple[Decision, ...]
 
 
 class SymbolState(Message, frozen=True, kw_only=True, gc=False):
@@ -276,17 +288,6 @@ class CandlesChanged(Message, frozen=True, kw_only=True, gc=False):
 
 
 # --- persister -------------------------------------------------------------------------------------------------
-
-
-class Recorded(Message, frozen=True, kw_only=True, gc=False):
-    """What is to be stored: a tick, the price it (or a failover) made, or both."""
-
-    tick: Tick | None
-    price: Price | None
-    refused: str | None = None
-    """Why the tick was not believed."""
-    status: StatusChanged | None = None
-    """What was announced before the price."""
 
 
 class StoreState(StrEnum):

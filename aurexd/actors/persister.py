@@ -25,6 +25,8 @@ from aurexd.actors.messages import (
     CatchUpAlerts,
     ChangeRule,
     CreateRule,
+    Decided,
+    Decision,
     DeleteRule,
     FillCandles,
     GetAlerts,
@@ -41,7 +43,6 @@ from aurexd.actors.messages import (
     KeepHandover,
     MarketsChanged,
     PriceRow,
-    Recorded,
     StoreAcknowledged,
     StoreState,
     StoreStatus,
@@ -112,7 +113,7 @@ NO_ANSWER = "the database does not answer — check the disk"
 class Append(Ask[Appended], frozen=True, kw_only=True, gc=False):
     """Store a batch in one transaction, opening the database first if need be."""
 
-    records: tuple[Recorded, ...]
+    records: tuple[Decision, ...]
     now: EpochUs
 
 
@@ -258,7 +259,7 @@ class Persister(TrioActor):
     def __init__(
         self,
         worker: pykka.ActorRef[Any] | None,
-        backlog: Backlog[Recorded],
+        backlog: Backlog[Decision],
         *,
         flush_interval_s: float,
         retention_days: float,
@@ -325,10 +326,12 @@ class Persister(TrioActor):
     async def on_receive(self, message: object) -> object:
         """Keep a record, or answer."""
         match message:
-            case Recorded():
+            case Decided(decisions=decisions):
                 if self._worker is not None:
-                    self._backlog.append(message)
-                    self._urgent = self._urgent or self._may_fire(message)
+                    for decision in decisions:
+                        self._backlog.append(decision)
+                    for decision in decisions:
+                        self._urgent = self._may_fire(decision) or self._urgent
                     if len(self._backlog) >= self._wanted or self._urgent:
                         self._enough.set()
             case GetStore():
@@ -421,7 +424,7 @@ class Persister(TrioActor):
         self._say_drops(self._drops_said_at)
         return True
 
-    def _may_fire(self, record: Recorded) -> bool:
+    def _may_fire(self, record: Decision) -> bool:
         """Whether a record is out of the ordinary, so that somebody may wait to be alerted to it."""
         price = record.price
         if self._alerts is None:
@@ -437,7 +440,7 @@ class Persister(TrioActor):
         calm, (low, high) = self._calm.get(symbol), self._unseen[symbol]
         return calm is not None and calm.low < low and high < calm.high
 
-    async def _append(self, worker: pykka.ActorRef[Any], batch: tuple[Recorded, ...]) -> Appended:
+    async def _append(self, worker: pykka.ActorRef[Any], batch: tuple[Decision, ...]) -> Appended:
         # A batch that was handed over is waited for, however long it takes: written twice, it would be
         # recorded twice. For the same reason this actor's own end waits for it, for a while.
         began = trio.current_time()

@@ -11,16 +11,16 @@ from structlog.testing import capture_logs
 
 from aurexd.actors.aggregator import Aggregator, SymbolRules
 from aurexd.actors.messages import (
+    Decided,
+    Decision,
     GetHistory,
     GetLastPrices,
     GetScreening,
     GetSymbol,
     GetSymbols,
     GetWhy,
-    PriceChanged,
     PriceRestored,
     PriceRow,
-    Recorded,
     RefusedTick,
     StaleAfterChanged,
     StatusChanged,
@@ -33,7 +33,7 @@ from aurexd.calendar import ALWAYS, METALS_CALENDAR
 from aurexd.clock import LoopClock
 from aurexd.consensus import Consensus
 from aurexd.errors import StoreError
-from aurexd.market import SECOND_US, EpochUs, Instrument, Quality, Tick, parse_time
+from aurexd.market import SECOND_US, EpochUs, Instrument, Price, Quality, Tick, parse_time
 from aurexd.protocol.data import MarketState
 from aurexd.screening import Screen
 from aurexd.selection import Candidate, Policy, Selection, Standing
@@ -93,9 +93,21 @@ class Pipeline:
         return tick
 
     def seen(self) -> list[object]:
-        out = list(self.hub)
+        """What the hub was told since the last time: statuses and prices, in their order."""
+        told, out = list(self.hub), list[object]()
         self.hub.clear()
+        for message in told:
+            if isinstance(message, Decided):
+                for decision in message.decisions:
+                    out += [part for part in (decision.status, decision.price) if part is not None]
+            else:
+                out.append(message)
         return out
+
+    @property
+    def recorded(self) -> list[Decision]:
+        """What is to be stored so far."""
+        return [d for message in self.persister if isinstance(message, Decided) for d in message.decisions]
 
     async def sleep_until(self, text: str) -> None:
         """Until the wall clock says so, and what that makes happen has happened."""
@@ -172,10 +184,10 @@ async def test_a_price_is_announced_with_its_status_first_and_both_are_recorded(
         status, price = p.seen()
         assert isinstance(status, StatusChanged)
         assert (status.quality, status.source) == (Quality.LIVE, "best")
-        assert isinstance(price, PriceChanged)
-        assert price.price.close == Decimal("2000.46")
-        assert p.persister[1:] == [Recorded(tick=tick, price=price.price, status=status)]
-        assert p.candles == [price]
+        assert isinstance(price, Price)
+        assert price.close == Decimal("2000.46")
+        assert p.recorded[1:] == [Decision(tick=tick, price=price, status=status, decided=p.clock.now())]
+        assert p.candles == p.persister[1:]
 
 
 async def test_ticks_of_the_others_are_recorded_but_not_announced(autojump_clock: object) -> None:
@@ -184,7 +196,7 @@ async def test_ticks_of_the_others_are_recorded_but_not_announced(autojump_clock
         p.seen()
         other = await p.tick("second", "2001")
         assert p.seen() == []
-        assert p.persister[-1] == Recorded(tick=other, price=None)
+        assert p.recorded[-1] == Decision(tick=other)
 
 
 async def test_a_source_that_falls_silent_is_replaced_without_a_tick(autojump_clock: object) -> None:
@@ -196,8 +208,8 @@ async def test_a_source_that_falls_silent_is_replaced_without_a_tick(autojump_cl
         await trio.sleep(2.5)
         status, price = p.seen()
         assert (status.source, status.quality) == ("second", Quality.LIVE)
-        assert (price.price.source, price.price.close) == ("second", Decimal("2001.00"))
-        assert p.persister[-1] == Recorded(tick=None, price=price.price, status=status)
+        assert (price.source, price.close) == ("second", Decimal("2001.00"))
+        assert p.recorded[-1] == Decision(price=price, status=status)
 
 
 async def test_a_price_says_that_the_one_before_it_came_from_elsewhere(autojump_clock: object) -> None:
@@ -212,7 +224,7 @@ async def test_a_price_says_that_the_one_before_it_came_from_elsewhere(autojump_
         ):
             await p.tick(source, "2000")
             await trio.sleep(wait_s)
-        prices = [m.price for m in p.seen() if isinstance(m, PriceChanged)]
+        prices = [m for m in p.seen() if isinstance(m, Price)]
         assert [(price.source, price.rebased) for price in prices] == [
             ("best", False),
             ("second", True),
@@ -230,7 +242,7 @@ async def test_it_is_known_when_a_price_was_decided_that_a_tick_has_just_made(au
         await p.tick("second", "2001")
         await trio.sleep(2.5)  # the best one falls silent: the price is the second's last
         await p.tick("second", "2002")
-        decided = [m.decided for m in p.seen() if isinstance(m, PriceChanged)]
+        decided = [d.decided for d in p.recorded if d.price is not None]
         assert [time is not None for time in decided] == [True, False, True]
 
 
@@ -282,7 +294,7 @@ async def test_steady_ticks_are_never_called_stale(autojump_clock: object) -> No
             await p.tick("best", f"{2000 + n}")
             await trio.sleep(4.9)
         kinds = [type(message) for message in p.seen()]
-        assert kinds.count(PriceChanged) == 100
+        assert kinds.count(Price) == 100
         assert kinds.count(StatusChanged) == 2  # nothing known, then live
 
 
@@ -299,7 +311,7 @@ async def test_a_source_that_is_asked_less_often_is_not_called_stale_for_it(auto
         p.ref.tell(StaleAfterChanged(source="best", stale_after_s=2.0))
         await p.tick("best", "2001")
         await trio.sleep(3)
-        assert [type(message) for message in p.seen()] == [StatusChanged, PriceChanged, StatusChanged]
+        assert [type(message) for message in p.seen()] == [StatusChanged, Price, StatusChanged]
 
 
 async def test_an_unknown_symbol_is_none(autojump_clock: object) -> None:
@@ -333,7 +345,7 @@ async def test_the_market_s_close_and_opening_are_pushed_without_a_tick(autojump
         assert (opened.quality, opened.market) == (Quality.CLOSED, MarketState.OPEN)
         await p.tick("best", "2002")
         live, price = p.seen()
-        assert (live.quality, price.price.quality) == (Quality.LIVE, Quality.LIVE)
+        assert (live.quality, price.quality) == (Quality.LIVE, Quality.LIVE)
 
 
 async def test_an_opening_without_a_price_is_stale_after_a_while(autojump_clock: object) -> None:
@@ -356,9 +368,7 @@ async def test_a_feed_that_goes_on_answering_on_a_weekend_moves_nothing(autojump
             await p.tick("second", "2003")
             await trio.sleep(30)
         assert p.seen() == []
-        assert (
-            sum(isinstance(m, Recorded) and m.status is None and m.price is None for m in p.persister) == 20
-        ), "but is recorded"
+        assert sum(d.status is None and d.price is None for d in p.recorded) == 20, "but is recorded"
 
 
 async def test_the_last_minutes_of_a_delayed_source_still_count(autojump_clock: object) -> None:
@@ -368,7 +378,7 @@ async def test_the_last_minutes_of_a_delayed_source_still_count(autojump_clock: 
         p.seen()
         await p.tick("best", "2005", source_time=parse_time("2026-11-13T21:58:00Z"))
         (price,) = p.seen()
-        assert (price.price.close, price.price.quality) == (Decimal("2005.00"), Quality.CLOSED)
+        assert (price.close, price.quality) == (Decimal("2005.00"), Quality.CLOSED)
 
 
 async def test_a_daemon_started_on_a_weekend_shows_the_best_price_it_is_given(autojump_clock: object) -> None:
@@ -378,7 +388,7 @@ async def test_a_daemon_started_on_a_weekend_shows_the_best_price_it_is_given(au
         await p.tick("second", "2000")
         await p.tick("second", "2000.5")
         await p.tick("best", "2001")
-        prices = [m.price for m in p.seen() if isinstance(m, PriceChanged)]
+        prices = [m for m in p.seen() if isinstance(m, Price)]
         assert [(x.source, x.close, x.quality) for x in prices] == [
             ("second", Decimal("2000.00"), Quality.CLOSED),
             ("best", Decimal("2001.00"), Quality.CLOSED),
@@ -389,7 +399,7 @@ async def test_a_recording_goes_on_in_a_closed_market_but_its_price_says_so(auto
     async with pipeline("2026-11-14T12:00:00Z") as p:
         for price in ("2000", "2001"):
             await p.tick("best", price, source_time=EpochUs(1), simulated=True)
-        prices = [m.price for m in p.seen() if isinstance(m, PriceChanged)]
+        prices = [m for m in p.seen() if isinstance(m, Price)]
         assert [price.quality for price in prices] == [Quality.CLOSED] * 2
 
 
@@ -425,8 +435,8 @@ async def changes(
 ) -> tuple[Decimal | None, Decimal | None]:
     await p.tick("best", price, simulated=simulated)
     *_, changed = p.seen()
-    assert isinstance(changed, PriceChanged)
-    return changed.price.change, changed.price.change_pct
+    assert isinstance(changed, Price)
+    return changed.change, changed.change_pct
 
 
 async def test_the_change_is_against_the_last_price_of_the_session_before(autojump_clock: object) -> None:
@@ -495,7 +505,7 @@ async def test_a_closed_market_has_its_last_price_after_a_restart(autojump_clock
         assert (price.quality, price.source) == (Quality.CLOSED, "best")
         assert price.source_time == parse_time("2026-11-13T21:59:59Z")
         assert (await p.state()).price == price
-        assert p.persister == [Recorded(tick=None, price=None, status=status)]
+        assert p.recorded == [Decision(status=status)]
         assert p.candles == [], "it was stored and counted before"
         await p.tick("second", "2003")
         assert p.seen() == [], "those who made the price when the market closed keep it"
@@ -506,7 +516,7 @@ async def test_a_closed_market_has_its_last_price_after_a_restart(autojump_clock
         assert (await p.state()).price.quality is Quality.STALE
         await p.tick("best", "2005")
         *_, changed = p.seen()
-        assert (changed.price.change, changed.price.rebased) == (Decimal("3.50"), False)
+        assert (changed.change, changed.rebased) == (Decimal("3.50"), False)
 
 
 @pytest.mark.parametrize(
@@ -548,7 +558,7 @@ async def test_the_first_price_after_a_restart_says_whether_the_last_came_from_e
     async with pipeline(stored=(msgspec.structs.replace(closing(), source=before),)) as p:
         await p.tick("best", "2003")
         *_, changed = p.seen()
-        assert changed.price.rebased is rebased
+        assert changed.rebased is rebased
 
 
 async def test_a_store_that_does_not_answer_keeps_nobody_waiting_for_long(autojump_clock: object) -> None:
@@ -619,7 +629,7 @@ async def test_a_bad_tick_is_recorded_but_moves_no_price_and_keeps_nobody_fresh(
         (stale,) = p.seen()
         assert isinstance(stale, StatusChanged)
         assert stale.quality is Quality.STALE
-        assert p.persister[-1] == Recorded(tick=bad, price=None, refused="wrong_scale")
+        assert p.recorded[-1] == Decision(tick=bad, refused="wrong_scale")
         screening = await ask(p.ref, GetScreening())
         assert screening["best"].refused == {"wrong_scale": 6}
         assert screening["second"].refused == {}
@@ -640,7 +650,7 @@ async def test_a_jump_passes_and_is_told_in_the_log(autojump_clock: object) -> N
             for _ in range(4):
                 await trio.sleep(1)
                 await p.tick("best", "1900")
-        assert [m.price.close for m in p.seen()] == [Decimal("1900.00")] * 2
+        assert [price.close for price in p.seen()] == [Decimal("1900.00")] * 2
         assert [entry["late_ms"] for entry in logs if entry["event"] == "jump_confirmed"] == [2000]
         assert (await ask(p.ref, GetScreening()))["best"].jumps == 1
 
@@ -674,7 +684,7 @@ async def test_a_consensus_is_published_with_its_votes_and_each_change_of_them_s
         await p.tick("second", "2000.305")
         await trio.sleep(3)
         seen = p.seen()
-        prices = [m.price for m in seen if isinstance(m, PriceChanged)]
+        prices = [m for m in seen if isinstance(m, Price)]
         assert [(x.source, x.close, x.votes, x.confidence, x.rebased) for x in prices] == [
             ("consensus", Decimal("2000.00"), ("best",), None, False),
             ("consensus", Decimal("2000.05"), ("best", "second"), Decimal("0.08"), True),

@@ -24,9 +24,10 @@ from aurexd.actors.messages import (
     AskAlerts,
     AskedOfAlerts,
     CatchUpAlerts,
+    Decided,
+    Decision,
     GetAlertWhy,
     GetUnacknowledged,
-    Recorded,
 )
 from aurexd.actors.persister import Persister, StoreWorker
 from aurexd.actors.trio_actor import TrioActor, ask, start_actor
@@ -133,9 +134,9 @@ class House:
     def alert_ids(self) -> list[str]:
         return [alert.alert_id for alert in self.told_of()]
 
-    def record(self, *records: Recorded) -> None:
+    def record(self, *records: Decision) -> None:
         for each in records:
-            self.persister.tell(each)
+            self.persister.tell(Decided(decisions=(each,)))
 
 
 class Relay(TrioActor):

@@ -10,12 +10,12 @@ import trio
 import trio.testing
 
 from aurexd.actors.candles import LATE_EVERY_S, PUBLISH_EVERY_S, CandleRules, Candles
-from aurexd.actors.messages import CandlesChanged, GetBooks, PriceChanged
+from aurexd.actors.messages import CandlesChanged, Decided, Decision, GetBooks
 from aurexd.actors.trio_actor import TrioActor, start_actor
 from aurexd.candles import FINAL_AFTER_S, Book, KeptBook, PublishedCandle, utc_day
 from aurexd.clock import LoopClock
 from aurexd.errors import StoreError
-from aurexd.market import SECOND_US, EpochUs, Instrument
+from aurexd.market import SECOND_US, EpochUs, Instrument, Price
 from tests.actors.probe import Probe
 from tests.updates import price_at
 
@@ -38,6 +38,10 @@ class FakePersister(TrioActor):
         return self.books
 
 
+def decided(price: Price) -> Decided:
+    return Decided(decisions=(Decision(price=price),))
+
+
 class Line:
     """Candles between a persister and a hub that writes down what it is told."""
 
@@ -51,7 +55,7 @@ class Line:
     async def prices(self, *closes: str) -> None:
         """All at once, of now."""
         for close in closes:
-            self.ref.tell(PriceChanged(price=price_at(close, source_time=self.clock.now())))
+            self.ref.tell(decided(price_at(close, source_time=self.clock.now())))
         await trio.testing.wait_all_tasks_blocked()
 
     def seen(self, interval: str = "1m") -> list[PublishedCandle]:
@@ -75,7 +79,7 @@ async def line(books: dict[str, KeptBook[float]] | None = None, **how: Any) -> A
             clock=made.clock,
         )
         for price in how.get("waiting", ()):
-            made.actor.actor_ref.tell(PriceChanged(price=price))
+            made.actor.actor_ref.tell(decided(price))
         made.ref = await start_actor(nursery, made.actor)
         await trio.testing.wait_all_tasks_blocked()
         yield made
@@ -177,7 +181,7 @@ async def test_prices_that_are_too_late_are_counted_and_said_now_and_then(autoju
             await served.prices("2706.93")
             old = price_at("1.00", source_time=EpochUs(START - 3600 * SECOND_US))
             for _ in range(5):
-                served.ref.tell(PriceChanged(price=old))
+                served.ref.tell(decided(old))
                 await trio.sleep(LATE_EVERY_S / 5)
             await trio.sleep(LATE_EVERY_S)
     said = [e for e in logs if e["event"] == "prices_late_for_candles"]

@@ -13,7 +13,7 @@ import trio.testing
 from structlog.testing import capture_logs
 
 from aurexd.actors.filler import EVERY_S, FIRST_S, Filler, FillRules
-from aurexd.actors.messages import FillCandles, GetCandles, Recorded
+from aurexd.actors.messages import Decision, FillCandles, GetCandles
 from aurexd.actors.trio_actor import TrioActor, start_actor
 from aurexd.calendar import ALWAYS
 from aurexd.clock import Clock, LoopClock
@@ -83,7 +83,7 @@ class Place:
         """One at the beginning of each of these minutes after noon."""
         for minute in minutes:
             time = EpochUs(NOON + int(minute * MINUTE_US))
-            self.store.append([Recorded(tick=None, price=price_at("2000.00", source_time=time))])
+            self.store.append([Decision(price=price_at("2000.00", source_time=time))])
 
     def filled(self, interval: str = "1m") -> list[int]:
         """Minutes after noon at which the candles begin that are not ours."""

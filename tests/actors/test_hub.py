@@ -23,13 +23,14 @@ from aurexd.actors.messages import (
     AlertFired,
     AlertsAcknowledged,
     CandlesChanged,
+    Decided,
+    Decision,
     DrainSessions,
     GetSessions,
     GetStats,
     HubStats,
     KeepHandover,
     KickSession,
-    PriceChanged,
     PriceRestored,
     SendSnapshot,
     SessionClosed,
@@ -58,26 +59,28 @@ PRICE = "price:XAUUSD"
 STATUS = "status:XAUUSD"
 
 
-def price(close: str, symbol: str = "XAUUSD") -> PriceChanged:
-    return PriceChanged(
-        price=Price(
-            symbol=symbol,
-            close=Decimal(close),
-            bid=None,
-            ask=None,
-            change=None,
-            change_pct=None,
-            source="alltick",
-            instrument=Instrument.SPOT,
-            quality=Quality.LIVE,
-            source_time=START,
-            receive_time=START,
-        )
+def priced(close: str, symbol: str = "XAUUSD") -> Price:
+    return Price(
+        symbol=symbol,
+        close=Decimal(close),
+        bid=None,
+        ask=None,
+        change=None,
+        change_pct=None,
+        source="alltick",
+        instrument=Instrument.SPOT,
+        quality=Quality.LIVE,
+        source_time=START,
+        receive_time=START,
     )
 
 
-def status(quality: Quality = Quality.LIVE, symbol: str = "XAUUSD") -> StatusChanged:
-    return StatusChanged(
+def price(close: str, symbol: str = "XAUUSD") -> Decided:
+    return Decided(decisions=(Decision(price=priced(close, symbol)),))
+
+
+def status(quality: Quality = Quality.LIVE, symbol: str = "XAUUSD") -> Decided:
+    changed = StatusChanged(
         symbol=symbol,
         quality=quality,
         market=MarketState.OPEN,
@@ -86,6 +89,7 @@ def status(quality: Quality = Quality.LIVE, symbol: str = "XAUUSD") -> StatusCha
         reason="because",
         time=START,
     )
+    return Decided(decisions=(Decision(status=changed),))
 
 
 def kinds(messages: list[dict[str, Any]]) -> list[str]:
@@ -272,11 +276,10 @@ async def test_each_client_s_delay_is_counted_of_those_that_had_room(autojump_cl
         clients = [await house.open(*channels) for channels in ((PRICE,), (PRICE,), (PRICE, STATUS), ())]
         clients[0].line.full = True
         now = house.clock.now()
-        changed = price("1.00").price
         changed = msgspec.structs.replace(
-            changed, source_time=now - 2 * SECOND_US, receive_time=now - SECOND_US
+            priced("1.00"), source_time=now - 2 * SECOND_US, receive_time=now - SECOND_US
         )
-        await house.tell(PriceChanged(price=changed, decided=EpochUs(now - 1000)))
+        await house.tell(Decided(decisions=(Decision(price=changed, decided=EpochUs(now - 1000)),)))
         await house.tell(price("1.00"), status())  # nobody's delay
         hops = (await house.stats()).hops
         assert [hops.source.total, hops.aggregator.total, hops.hub.total] == [
@@ -835,7 +838,7 @@ async def test_a_hub_that_dies_sends_its_clients_away(autojump_clock: object) ->
     with pytest.RaisesGroup(AttributeError), structlog.testing.capture_logs():
         async with opened() as house:
             client = await house.open(PRICE)
-            house.ref.tell(PriceChanged(price=None))  # type: ignore[arg-type]
+            house.ref.tell(Decided(decisions=(None,)))  # type: ignore[arg-type]
             await trio.sleep(1)
     assert client is not None
     assert client.closed == [CloseCode.GOING_AWAY]
@@ -846,7 +849,7 @@ async def test_a_hub_that_dies_spreads_its_clients_returns(autojump_clock: objec
     with pytest.RaisesGroup(AttributeError), structlog.testing.capture_logs():
         async with opened() as house:
             clients += [await house.open(PRICE) for _ in range(50)]
-            house.ref.tell(PriceChanged(price=None))  # type: ignore[arg-type]
+            house.ref.tell(Decided(decisions=(None,)))  # type: ignore[arg-type]
             await trio.sleep(1)
     assert len({client.retry_after_ms for client in clients}) == 50
 
@@ -1048,7 +1051,7 @@ async def test_the_last_price_of_a_closed_market_is_a_snapshot_with_its_own_time
     autojump_clock: object,
 ) -> None:
     async with opened() as house:
-        restored = msgspec.structs.replace(price("2.00").price, quality=Quality.CLOSED)
+        restored = msgspec.structs.replace(priced("2.00"), quality=Quality.CLOSED)
         await house.tell(status(Quality.CLOSED), PriceRestored(price=restored))
         client = await house.open(PRICE)
         await house.tell(SendSnapshot(session=client.session, channels=(PRICE,), request_id=1))
@@ -1252,7 +1255,7 @@ async def test_who_is_subscribed_to_a_symbol_that_goes_is_told_so_and_keeps_the_
 ) -> None:
     async with opened() as house:
         both, other = await house.open(PRICE, "price:GC", "candle:GC:1m"), await house.open(PRICE)
-        await house.tell(price("2000.00"), price("2100.0", "GC"), PriceRestored(price=price("1", "GC").price))
+        await house.tell(price("2000.00"), price("2100.0", "GC"), PriceRestored(price=priced("1", "GC")))
         both.line.take()
         other.line.take()
         house.settings.replace(Config(symbols={"XAUUSD": SYMBOLS["XAUUSD"]}))

@@ -20,6 +20,8 @@ from structlog.testing import capture_logs
 from structlog.types import EventDict
 
 from aurexd.actors.messages import (
+    Decided,
+    Decision,
     GetBooks,
     GetCandles,
     GetHistory,
@@ -27,7 +29,6 @@ from aurexd.actors.messages import (
     GetStore,
     KeepHandover,
     PriceRow,
-    Recorded,
     StoreState,
     StoreStatus,
     TakeHandover,
@@ -106,9 +107,9 @@ class Running:
                 await trio.sleep(0.005)
             return seen
 
-    def tell(self, *records: Recorded) -> None:
+    def tell(self, *records: Decision) -> None:
         for each in records:
-            self.persister.tell(each)
+            self.persister.tell(Decided(decisions=(each,)))
 
     async def history(self, limit: int = 5) -> tuple[PriceRow, ...]:
         return await ask(
@@ -136,13 +137,13 @@ async def running(
     path: Path,
     *,
     capacity: int = 1000,
-    backlog: Backlog[Recorded] | None = None,
+    backlog: Backlog[Decision] | None = None,
     flush_interval_s: float = 0.01,
     retention_days: float = 0,
     candle_days: dict[str, float] | None = None,
     disk: Disk | None = None,
 ) -> AsyncIterator[Running]:
-    waiting = Backlog[Recorded](capacity) if backlog is None else backlog
+    waiting = Backlog[Decision](capacity) if backlog is None else backlog
     on_disk = Disk() if disk is None else disk
 
     def persister() -> Persister:
@@ -252,7 +253,7 @@ async def test_what_is_too_old_is_deleted_by_receive_time(tmp_path: Path) -> Non
 
 async def test_candles_that_are_too_old_for_their_interval_are_deleted(tmp_path: Path) -> None:
     path, hour = tmp_path / "a.db", 3600 * SECOND_US
-    prices = [Recorded(tick=None, price=price_at(source_time=EpochUs(n * hour))) for n in range(30)]
+    prices = [Decision(price=price_at(source_time=EpochUs(n * hour))) for n in range(30)]
 
     async def count(interval: str) -> int:
         question = GetCandles(
@@ -273,7 +274,7 @@ async def test_candles_that_are_too_old_for_their_interval_are_deleted(tmp_path:
 async def test_a_book_of_candles_has_all_in_it_that_was_told_before(tmp_path: Path) -> None:
     async with running(tmp_path / "a.db", flush_interval_s=NEVER_S, capacity=10_000) as r:
         for n in range(3000):
-            r.tell(Recorded(tick=None, price=price_at(source_time=EpochUs(n))))
+            r.tell(Decision(price=price_at(source_time=EpochUs(n))))
         books = await ask(r.persister, GetBooks(), timeout_s=20)
         assert {candle.ticks for candle in books["XAUUSD"].candles} == {3000}
 
@@ -519,10 +520,10 @@ async def test_a_crash_of_the_thread_loses_nothing(tmp_path: Path) -> None:
     assert in_order(r.path) == [1, 2]
 
 
-class BrittleBacklog(Backlog[Recorded]):
+class BrittleBacklog(Backlog[Decision]):
     """Crashes whoever appends the record received at 13."""
 
-    def append(self, record: Recorded) -> None:
+    def append(self, record: Decision) -> None:
         if record.tick is not None and record.tick.receive_time == 13:
             raise RuntimeError("a bug")
         super().append(record)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from aurexd.actors.messages import CreateRule, Recorded, StatusChanged
+from aurexd.actors.messages import CreateRule, Decision, StatusChanged
 from aurexd.alert_rules import draft
 from aurexd.calendar import CALENDARS
 from aurexd.market import EpochUs, Instrument, Quality
@@ -104,9 +104,9 @@ class Rooms:
         records = []
         for event in events:
             if isinstance(event, Price):
-                records.append(Recorded(tick=None, price=published(event)))
+                records.append(Decision(price=published(event)))
             elif isinstance(event, Status):
-                records.append(Recorded(tick=None, price=None, status=announced(event)))
+                records.append(Decision(status=announced(event)))
         if records:
             self._store.append(records, None if now is None else EpochUs(now))
 

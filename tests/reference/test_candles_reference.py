@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from aurexd.actors.messages import Recorded
+from aurexd.actors.messages import Decision
 from aurexd.candles import INTERVALS, Book, time_of
 from aurexd.store import Store
 from tests.reference.evaluator import Candle, Price, candles
@@ -64,7 +64,7 @@ def test_stored_candles_are_the_fold_of_the_stored_prices_however_they_are_cut_a
     days = {symbol: market.day for symbol, market in MARKETS.items()}
     store = Store(f"sqlite:///{path}", days)
     for number, batch in enumerate(batches(prices, seed)):
-        store.append([Recorded(tick=None, price=published(price)) for price in batch])
+        store.append([Decision(price=published(price)) for price in batch])
         if number % 5 == seed % 5:
             store.close()
             store = Store(f"sqlite:///{path}", days)

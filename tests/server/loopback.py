@@ -31,6 +31,8 @@ from aurexd.actors.hub import Hub
 from aurexd.actors.messages import (
     AlertPage,
     CandlePage,
+    Decided,
+    Decision,
     DrainSessions,
     GetAlerts,
     GetAlertWhy,
@@ -42,7 +44,6 @@ from aurexd.actors.messages import (
     GetSymbols,
     GetWhy,
     KeepHandover,
-    PriceChanged,
     PriceRow,
     RefusedTick,
     SourcePart,
@@ -115,6 +116,13 @@ def price_of(close: str = "2706.93", symbol: str = "XAUUSD", time: EpochUs = STA
         source_time=time,
         receive_time=time,
     )
+
+
+def decided(
+    *, price: Price | None = None, status: StatusChanged | None = None, decided: EpochUs | None = None
+) -> Decided:
+    """What the aggregator says when it has decided one thing."""
+    return Decided(decisions=(Decision(price=price, status=status, decided=decided),))
 
 
 def status_of(
@@ -490,7 +498,7 @@ class Served:
     async def publish(self, *closes: str, symbol: str = "XAUUSD") -> None:
         """One price after the other; in one batch where they follow one another at once."""
         for close in closes:
-            self.hub.tell(PriceChanged(price=price_of(close, symbol, self.clock.now())))
+            self.hub.tell(decided(price=price_of(close, symbol, self.clock.now())))
         await trio.lowlevel.checkpoint()
 
     def drain(self, within_s: float = 15.0) -> Drain:
@@ -686,7 +694,7 @@ async def serving(
             )
             await nursery.start(served.port.serve)
             if known:
-                served.hub.tell(status_of())
+                served.hub.tell(decided(status=status_of()))
             yield served
             served.nursery.cancel_scope.cancel()
             nursery.cancel_scope.cancel()

@@ -27,7 +27,6 @@ from aurexd.actors.messages import (
     CandleRow,
     GetCandles,
     GetStatuses,
-    PriceChanged,
     PriceRow,
     SourceState,
     SourceStatus,
@@ -48,7 +47,16 @@ from aurexd.server.interface import HistoryQuery, Phase, QueryError, read_query
 from aurexd.server.openapi import openapi_document
 from tests.issuer import ask_for_tokens
 from tests.server.conftest import TlsPair
-from tests.server.loopback import START, Answer, Served, price_of, read_to_the_end, serving, status_of
+from tests.server.loopback import (
+    START,
+    Answer,
+    Served,
+    decided,
+    price_of,
+    read_to_the_end,
+    serving,
+    status_of,
+)
 
 API = "/api/v1"
 
@@ -594,7 +602,7 @@ async def test_the_figures_are_those_of_the_hub() -> None:
         assert body["channels"] == {"status:XAUUSD": 1, "price:XAUUSD": 2}
         assert body["last_price"]["XAUUSD"]["close"] == 2706.93
         assert body["last_price"]["XAUUSD"]["quality"] == "live"
-        served.hub.tell(status_of(Quality.STALE))
+        served.hub.tell(decided(status=status_of(Quality.STALE)))
         body = (await served.fetch(f"{API}/ws/stats")).json()
         assert body["last_price"]["XAUUSD"]["quality"] == "stale", "a price never outlives its quality"
 
@@ -609,7 +617,7 @@ async def test_the_figures_of_the_last_minute_are_rates_and_delays() -> None:
         client = await served.connect()
         await client.messages(2)
         now = served.clock.now()
-        served.hub.tell(PriceChanged(price=price_of(time=now), decided=now))
+        served.hub.tell(decided(price=price_of(time=now), decided=now))
         assert (await client.message())["type"] == "price_update"
         body = (await served.fetch(f"{API}/ws/stats")).json()
         assert body["rates"]["messages_per_s"] > 0
@@ -718,7 +726,7 @@ async def test_an_actor_that_is_only_busy_is_waited_for(monkeypatch: pytest.Monk
         served.hub.tell(Beat())
         await trio.testing.wait_all_tasks_blocked()
         for _ in range(served.hub.actor_inbox.capacity):
-            served.hub.tell(status_of())
+            served.hub.tell(decided(status=status_of()))
         stream, _ = await served.open_stream()
         await stream.send_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
         await trio.testing.wait_all_tasks_blocked(0.02)

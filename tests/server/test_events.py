@@ -16,7 +16,7 @@ from aurexd.actors.trio_actor import tell_when_room
 from aurexd.config.model import Heartbeat, Limits
 from aurexd.server.streaming import RETRY_SPREAD_MS
 from tests.server.conftest import TlsPair
-from tests.server.loopback import PATH, Served, serving, status_of
+from tests.server.loopback import PATH, Served, decided, serving, status_of
 from tests.updates import alert
 
 EVENTS = "/api/v1/stream"
@@ -131,7 +131,7 @@ async def test_a_client_may_name_the_channels_it_wants() -> None:
     async with serving() as served:
         source = await open_events(served, f"?channels={PRICE}&channels=price:XAGUSD,")
         assert (await source.message())["type"] == "welcome"
-        served.hub.tell(status_of())
+        served.hub.tell(decided(status=status_of()))
         await served.publish("1.00", symbol="XAGUSD")
         assert (await source.message())["data"]["symbol"] == "XAGUSD"
 
@@ -169,7 +169,7 @@ async def test_who_comes_back_is_sent_what_was_published_meanwhile() -> None:
         await served.publish("1.00")
         await source.message()
         await source.stream.aclose()
-        served.hub.tell(status_of(reason="another"))
+        served.hub.tell(decided(status=status_of(reason="another")))
         await served.publish("2.00", "3.00")
         again = await open_events(served, last_event_id=source.last_event_id)
         welcome, *missed = await again.messages(4)

@@ -21,6 +21,7 @@ from tests.server.loopback import (
     MSGPACK,
     Client,
     Served,
+    decided,
     read_to_the_end,
     serving,
     status_of,
@@ -315,7 +316,7 @@ LONG = "alltick: no price for 15 s; " * 40
 
 
 async def publish_long_status(served: Served) -> None:
-    served.hub.tell(status_of(reason=LONG))
+    served.hub.tell(decided(status=status_of(reason=LONG)))
     await trio.lowlevel.checkpoint()
 
 

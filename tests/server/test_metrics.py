@@ -14,7 +14,6 @@ from prometheus_client.parser import text_string_to_metric_families as plain
 from aurexd.actors.messages import (
     AlertFired,
     AlertsAcknowledged,
-    PriceChanged,
     SourceState,
     SourceStatus,
     StoreState,
@@ -25,7 +24,7 @@ from aurexd.market import EpochUs, Instrument
 from aurexd.server import measures, metrics
 from aurexd.server.measures import MEASURES
 from tests.issuer import ask_for_tokens, token
-from tests.server.loopback import JSON, MSGPACK, START, Served, price_of, serving
+from tests.server.loopback import JSON, MSGPACK, START, Served, decided, price_of, serving
 from tests.server.test_events import open_events
 from tests.updates import alert
 
@@ -192,7 +191,7 @@ async def test_what_is_published_is_counted_by_kind_with_its_delays() -> None:
         client = await served.connect()
         await client.messages(2)
         now = served.clock.now()
-        served.hub.tell(PriceChanged(price=price_of(time=now), decided=now))
+        served.hub.tell(decided(price=price_of(time=now), decided=now))
         await client.message()
         found = await scrape(served)
         assert found("aurexd_sent_messages_total", kind="price") == 1

@@ -36,6 +36,7 @@ from tests.server.loopback import (
     Client,
     ClosedError,
     Served,
+    decided,
     play_dead,
     serving,
     status_of,
@@ -1124,7 +1125,7 @@ async def test_a_status_comes_without_a_tick() -> None:
         client = await served.connect()
         await client.messages(2)
         change: StatusChanged = status_of(Quality.STALE, reason="no price for 15 s")
-        served.hub.tell(change)
+        served.hub.tell(decided(status=change))
         status = await client.message()
         assert (status["type"], status["data"]["quality"], status["data"]["reason"]) == (
             "status",
