@@ -1,4 +1,4 @@
-"""The same bytes to many sockets in one system call: io_uring(7), without waiting.
+"""To many sockets in one system call, the same bytes or to each its own: io_uring(7), without waiting.
 
 `Targets` holds one ready submission entry per socket, in the kernel's own layout. To write to all of them, `SendRing`
 copies the data to where every entry points, puts its length into the entries, copies these to the ring and enters the
@@ -29,13 +29,16 @@ import socket
 import struct
 import weakref
 from array import array
+from bisect import bisect_right
+from collections.abc import Sequence
+from itertools import accumulate, chain, islice
 from typing import Final
 
 ENTRIES: Final = 512
 """Sends per system call, a power of two: as long the loop is held. The GIL is free meanwhile."""
 
 DATA_BYTES: Final = 1 << 17
-"""The most that one `write` takes."""
+"""The most that one `write` takes, and each part of `write_each`."""
 
 NO_SOCKET: Final = -1
 """Among targets: this number is not to be written to; `write` says -EBADF of it."""
@@ -50,7 +53,7 @@ _PARAMS = struct.Struct(
     "=10I 8IQ 8IQ"
 )  # struct io_uring_params: 120 bytes; flags are its word 2, features word 5
 _ENTRY = struct.Struct("=BBHiQQIIQ24x")  # opcode flags ioprio fd off addr len msg_flags user_data: 64 bytes
-_WORDS, _FD, _LENGTH = 16, 1, 6  # an entry in 32-bit words, and where in it
+_WORDS, _FD, _ADDRESS, _LENGTH = 16, 1, 4, 6  # an entry in 32-bit words, and where in it
 _FLAGS = socket.MSG_DONTWAIT | socket.MSG_WAITALL | socket.MSG_NOSIGNAL
 
 _NOBODY = NO_SOCKET & 0xFFFFFFFF
@@ -62,8 +65,18 @@ _setup.argtypes = (ctypes.c_long, ctypes.c_long, ctypes.c_char_p)
 _enter.argtypes = (ctypes.c_long,) * 7
 
 
+def _within_4_gib(size: int) -> mmap.mmap:
+    """Memory of which all addresses have the same upper half, so that the lower can be written alone."""
+    kept = []
+    while True:
+        data = mmap.mmap(-1, size)
+        if (ctypes.addressof(ctypes.c_char.from_buffer(data)) & 0xFFFFFFFF) + size <= 1 << 32:
+            return data
+        kept.append(data)  # else the next would be the same
+
+
 class Targets:
-    """Sockets that get the same bytes; each has a number, as in a list."""
+    """Sockets that are written to together; each has a number, as in a list."""
 
     __slots__ = ("_data_address", "_length", "sockets", "words")
 
@@ -133,8 +146,9 @@ class SendRing:
         except OSError:
             self.close()
             raise
-        self._data = mmap.mmap(-1, DATA_BYTES)
+        self._data = _within_4_gib(DATA_BYTES)
         self.data_address = ctypes.addressof(ctypes.c_char.from_buffer(self._data))
+        self._low = self.data_address & 0xFFFFFFFF
         self._rings = memoryview(rings).cast("I")
         self._entries = memoryview(entries).cast("I")
         self._sq_head, self._sq_tail, self._sq_mask = sq[0] // 4, sq[1] // 4, sq_entries - 1
@@ -174,23 +188,56 @@ class SendRing:
         rings, sq_tail = self._rings, self._sq_tail
         with memoryview(targets.words) as words:
             while start < stop:
-                tail = rings[sq_tail]
-                place = tail & self._sq_mask
+                place = rings[sq_tail] & self._sq_mask
                 count = min(stop - start, self._sq_mask + 1 - place)  # around the corner: with the next call
                 ready = words[start * _WORDS : (start + count) * _WORDS]
                 self._entries[place * _WORDS : (place + count) * _WORDS] = ready
-                rings[sq_tail] = (tail + count) & 0xFFFFFFFF
-                entered = _enter(_ENTER, self._fd, count, 0, 0, 0, 0)
-                taken = (rings[self._sq_head] - tail) & 0xFFFFFFFF
-                if rings[self._cq_head] != rings[self._cq_tail]:
-                    short += self._exceptions()
+                taken, error = self._enter(count, short)
                 start += taken
-                if taken != count:  # the kernel has no memory, or so: take back what it left, it was not sent
-                    rings[sq_tail] = rings[self._sq_head]
-                    error = errno.EAGAIN if entered >= 0 else ctypes.get_errno()
-                    short += [(number, -error) for number in range(start, stop)]
+                if error:
+                    short += [(number, error) for number in range(start, stop)]
                     break
         return short
+
+    def write_each(self, targets: Targets, parts: Sequence[bytes], start: int = 0) -> list[tuple[int, int]]:
+        """Send `parts` to the sockets numbered from `start` on, to each its own; see `write`."""
+        short, stop, entries = list[tuple[int, int]](), start + len(parts), self._entries
+        sizes = array("I", map(len, parts))
+        done = 0
+        with memoryview(targets.words) as words:
+            while done < len(parts):
+                place = self._rings[self._sq_tail] & self._sq_mask
+                count = min(len(parts) - done, self._sq_mask + 1 - place)
+                ends = list(accumulate(sizes[done : done + count]))
+                if ends[-1] > DATA_BYTES:  # what does not fit now goes with the next call
+                    count = bisect_right(ends, DATA_BYTES)
+                    del ends[count:]
+                self._data[: ends[-1]] = b"".join(parts[done : done + count])
+                first, at, end = start + done, place * _WORDS, (place + count) * _WORDS
+                entries[at:end] = words[first * _WORDS : (first + count) * _WORDS]
+                offsets = chain((0,), islice(ends, count - 1))
+                entries[at + _ADDRESS : end : _WORDS] = array("I", [self._low + offset for offset in offsets])
+                entries[at + _LENGTH : end : _WORDS] = sizes[done : done + count]
+                taken, error = self._enter(count, short)
+                done += taken
+                if error:
+                    short += [(number, error) for number in range(start + done, stop)]
+                    break
+        return short
+
+    def _enter(self, count: int, short: list[tuple[int, int]]) -> tuple[int, int]:
+        """Have the kernel take that many entries; how many it took and, where those are not all, the negative errno."""
+        rings, tail = self._rings, self._rings[self._sq_tail]
+        rings[self._sq_tail] = (tail + count) & 0xFFFFFFFF
+        entered = _enter(_ENTER, self._fd, count, 0, 0, 0, 0)
+        taken = (rings[self._sq_head] - tail) & 0xFFFFFFFF
+        if rings[self._cq_head] != rings[self._cq_tail]:
+            short += self._exceptions()
+        if taken == count:
+            return taken, 0
+        # The kernel has no memory, or so: take back what it left, it was not sent.
+        rings[self._sq_tail] = rings[self._sq_head]
+        return taken, -(errno.EAGAIN if entered >= 0 else ctypes.get_errno())
 
     def _exceptions(self) -> list[tuple[int, int]]:
         rings, head, tail = self._rings, self._rings[self._cq_head], self._rings[self._cq_tail]

@@ -117,6 +117,50 @@ def test_who_does_not_read_is_told_of_with_what_it_took() -> None:
             assert all(drained(pairs, number, len(taken[number])) == taken[number] for number in slow)
 
 
+def test_each_gets_its_own_in_order_and_once_however_much_it_is() -> None:
+    rng = random.Random(1)
+    for ring in ring_or_none():
+        with connected(ENTRIES + 100) as pairs:
+            targets = Targets(ring)
+            for sock in pairs.ours:
+                targets.append(sock.fileno())
+            said = [b""] * len(targets)
+            for number, most in enumerate((10, 300, 300, 2000, 16_000, 300)):
+                parts = [rng.randbytes(rng.randrange(most)) for _ in range(len(targets))]
+                assert ring.write_each(targets, parts) == []
+                said = [before + part for before, part in zip(said, parts, strict=True)]
+                if number % 2:
+                    assert ring.write_each(targets, [b"few"] * 3, 7) == []
+                    assert ring.write(targets, b"all") == []
+                    said = [
+                        before + (b"few" if n in range(7, 10) else b"") + b"all"
+                        for n, before in enumerate(said)
+                    ]
+                assert [pairs.received(n) for n in range(len(targets))] == said
+                said = [b""] * len(targets)
+
+
+def test_of_those_that_get_their_own_too_is_told_who_does_not_read() -> None:
+    for ring in ring_or_none():
+        with connected(40) as pairs:
+            targets = Targets(ring)
+            for sock in pairs.ours:
+                targets.append(sock.fileno())
+            targets[5] = NO_SOCKET
+            taken = b""
+            for number in range(400):
+                parts = [bytes([number % 256]) * (16_000 + n) for n in range(2, 40)]
+                short = dict(ring.write_each(targets, parts, 2))
+                assert short.pop(5) == -errno.EBADF
+                assert short.keys() <= {39}
+                taken += parts[37][: max(short.get(39, len(parts[37])), 0)]
+                for n in set(range(2, 39)) - {5}:
+                    assert pairs.received(n) == parts[n - 2]
+                if 39 in short:
+                    break
+            assert drained(pairs, 39, len(taken)) == taken
+
+
 def drained(pairs: Pairs, number: int, size: int) -> bytes:
     pairs.theirs[number].setblocking(True)
     pairs.theirs[number].settimeout(10)

@@ -1,14 +1,14 @@
 """Sessions that get the same bytes, and how these are written to all of them.
 
-One system call writes to all of a plain audience where the kernel lets us (`aurexd/io_uring.py`); else each
-session's `write` is called in turn.
+One system call writes to many of them where the kernel lets us (`aurexd/io_uring.py`): on plain lines the bytes
+themselves, on TLS what each line has sealed of them. Else each session's `write` is called in turn.
 """
 
 from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import trio
 
@@ -27,12 +27,19 @@ large fan-out delays nobody's handshake, and nobody's next price."""
 RING_SOCKETS = 20
 """A smaller audience is written to faster one by one."""
 
+RECORD_BYTES = 16_384
+"""What TLS seals at once (RFC 8446, 5.1)."""
+
+Seal: TypeAlias = tuple[Callable[[bytes], int], Callable[[], bytes]]
+"""Encrypts, and gives the ciphertext: two calls and not one, because each runs a thousand times a price."""
+
 
 class Audience:
-    """Sessions with the same encoding and the same channels."""
+    """Sessions with the same encoding and the same channels, all of them plain or all of them on TLS."""
 
     __slots__ = (
         "_ring",
+        "_seals",
         "_targets",
         "_writes",
         "behind",
@@ -43,7 +50,9 @@ class Audience:
         "slice",
     )
 
-    def __init__(self, encoding: Encoding, channels: frozenset[str], ring: SendRing | None = None) -> None:
+    def __init__(
+        self, encoding: Encoding, channels: frozenset[str], ring: SendRing | None = None, *, tls: bool = False
+    ) -> None:
         """Without a `ring` each session is written to by itself."""
         self.encoding = encoding
         self.channels = channels
@@ -56,6 +65,8 @@ class Audience:
         self._writes: list[Callable[[bytes], int]] = []
         # Each session's `write`, in the same order: the fan-out looks at nothing else of a session that keeps up,
         # because what it touches of ten thousand of them does not fit into a processor's cache.
+        self._seals: list[Seal | None] | None = [] if tls and ring is not None else None
+        """On TLS: of each session that can be written to by the ring."""
         self._ring = ring
         self._targets = Targets(ring) if ring is not None else None
 
@@ -71,6 +82,8 @@ class Audience:
         self._writes.append(session.write)
         if self._targets is not None:
             self._targets.append(session.descriptor)
+        if self._seals is not None:
+            self._seals.append(session.seal)
         if session.backlogged:
             self.behind.add(session)
 
@@ -80,13 +93,16 @@ class Audience:
         _, number = session.seat
         session.seat = None
         self.behind.discard(session)
-        last, write = self.sessions.pop(), self._writes.pop()
-        descriptor = self._targets.pop() if self._targets is not None else None
+        last = self.sessions.pop()
+        self._writes.pop()
+        if self._targets is not None:
+            self._targets.pop()
+        if self._seals is not None:
+            self._seals.pop()
         if last is not session:
-            self.sessions[number], self._writes[number] = last, write
-            if self._targets is not None and descriptor is not None:
-                self._targets[number] = descriptor
+            self.sessions[number] = last
             last.seat = (self, number)
+            self.write_changed(last)
 
     def write_changed(self, session: Session) -> None:
         """The session is written to in another way, or not at all any more."""
@@ -95,6 +111,8 @@ class Audience:
         self._writes[number] = session.write
         if self._targets is not None:
             self._targets[number] = session.descriptor
+        if self._seals is not None:
+            self._seals[number] = session.seal
         if session.backlogged:
             self.behind.add(session)
         else:
@@ -114,6 +132,8 @@ class Audience:
         """
         if self._targets is None or self._ring is None or not self._suits_ring(data):
             return self._write_each(data, range(start, min(stop, len(self._writes))))
+        if self._seals is not None:
+            return self._write_sealed(data, self._seals[start:stop], start)
         short = self._ring.write(self._targets, data, start, stop)
         if not short:
             return short
@@ -123,11 +143,33 @@ class Audience:
             *self._write_each(data, others),
         ]
 
+    def _write_sealed(self, data: bytes, seals: list[Seal | None], start: int) -> list[tuple[int, int]]:
+        assert self._ring is not None
+        assert self._targets is not None
+        parts, others = list[bytes](), list[int]()
+        for number, seal in enumerate(seals, start):
+            part = b""
+            if seal is None:
+                others.append(number)
+            else:
+                encrypt, collect = seal
+                try:
+                    encrypt(data)
+                    part = collect()
+                except OSError:  # broken: the session's own writer finds out
+                    others.append(number)
+            parts.append(part)
+        for number, sent in self._ring.write_each(self._targets, parts, start):
+            if rest := parts[number - start][max(sent, 0) :]:
+                self.sessions[number].keep_sealed(rest)
+        return self._write_each(data, others)
+
     def _suits_ring(self, data: bytes) -> bool:
-        # Where many cannot be written to as they are (TLS, a queue), the ring costs more than it saves.
+        # Where many cannot be written to as they are, because something waits, the ring costs more than it saves.
         assert self._targets is not None
         enough = max(RING_SOCKETS, len(self._targets) // 2)
-        return self._targets.sockets >= enough and len(data) <= DATA_BYTES
+        most = DATA_BYTES if self._seals is None else RECORD_BYTES
+        return self._targets.sockets >= enough and len(data) <= most
 
     def _write_each(self, data: bytes, numbers: Iterable[int]) -> list[tuple[int, int]]:
         short, size, writes = list[tuple[int, int]](), len(data), self._writes

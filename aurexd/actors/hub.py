@@ -117,7 +117,7 @@ class Hub(TrioActor):
         """The newest candle of each channel that nobody has asked for yet: it has no messages, and costs nothing."""
         self._due: list[Update] = []
         self._ring: SendRing | None = None
-        self._audiences: dict[tuple[str, frozenset[str]], Audience] = {}
+        self._audiences: dict[tuple[str, bool, frozenset[str]], Audience] = {}
         self._connections = 0
         self._sent: Counter[str] = Counter()
         self._bytes_sent = self._deferred = self._conflated = 0
@@ -363,10 +363,11 @@ class Hub(TrioActor):
 
     def _seat(self, session: Session, channels: frozenset[str]) -> None:
         self._unseat(session)
-        key = (session.encoding.name, channels)
+        key = (session.encoding.name, session.is_tls, channels)
         audience = self._audiences.get(key)
         if audience is None:
-            audience = self._audiences[key] = Audience(session.encoding, channels, self._ring)
+            audience = Audience(session.encoding, channels, self._ring, tls=session.is_tls)
+            self._audiences[key] = audience
         audience.seat(session)
 
     def _unseat(self, session: Session) -> None:
@@ -374,7 +375,7 @@ class Hub(TrioActor):
             audience, _ = session.seat
             audience.unseat(session)
             if not audience.sessions:
-                del self._audiences[audience.encoding.name, audience.channels]
+                del self._audiences[audience.encoding.name, session.is_tls, audience.channels]
 
     async def _end_channels(self, symbols: frozenset[str]) -> None:
         """Nothing more comes of these symbols: forget them, and tell everybody who is subscribed."""

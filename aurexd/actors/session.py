@@ -18,7 +18,7 @@ from msgspec import UNSET
 
 from aurexd import __version__
 from aurexd.actors import messages as internal
-from aurexd.actors.audience import Audience
+from aurexd.actors.audience import Audience, Seal
 from aurexd.actors.trio_actor import tell_when_room
 from aurexd.clock import Clock
 from aurexd.identity import Identity
@@ -68,8 +68,20 @@ class Line(Protocol):
         """Whom it leads to."""
 
     @property
+    def is_tls(self) -> bool:
+        """Whether what is written is sealed first."""
+
+    @property
     def descriptor(self) -> int:
-        """Of the socket, while `write` is no more than its `send`; else `NO_SOCKET`."""
+        """Of the socket, while nothing waits for it and it may be written to directly; else `NO_SOCKET`. On TLS that is
+        what `seal` gives, and what of it did not fit goes to `keep_sealed`."""
+
+    @property
+    def seal(self) -> Seal | None:
+        """On TLS, while there is a `descriptor`: what gives the ciphertext for it."""
+
+    def keep_sealed(self, rest: bytes) -> None:
+        """Ciphertext that is the next to be written."""
 
     @property
     def backlogged(self) -> bool:
@@ -331,9 +343,24 @@ class Session:
         return self._line.write
 
     @property
+    def is_tls(self) -> bool:
+        """See `Line.is_tls`."""
+        return self._line.is_tls
+
+    @property
     def descriptor(self) -> int:
         """See `Line.descriptor`."""
         return self._line.descriptor
+
+    @property
+    def seal(self) -> Seal | None:
+        """See `Line.seal`."""
+        return self._line.seal
+
+    def keep_sealed(self, rest: bytes) -> None:
+        """See `Line.keep_sealed`."""
+        self._line.keep_sealed(rest)
+        self._check_queue()
 
     def keep(self, batch: Batch, written: int) -> int:
         """See `Line.keep`."""

@@ -16,6 +16,7 @@ from collections.abc import Callable
 
 import trio
 
+from aurexd.actors.audience import Seal
 from aurexd.io_uring import NO_SOCKET
 from aurexd.outbox import TAKE_BYTES, Outbox
 from aurexd.protocol.codec import Encoding
@@ -176,8 +177,24 @@ class ClientStream(trio.abc.Stream):
 
     @property
     def descriptor(self) -> int:
-        """Of the socket, while `write` is no more than its `send`; else `NO_SOCKET`."""
-        return self.socket.fileno() if self.write == self.socket.send else NO_SOCKET
+        """Of the socket, while nothing waits for it and it may be written to directly; else `NO_SOCKET`. On TLS that is
+        what `seal` gives, and what of it did not fit goes to `keep_sealed`."""
+        return self.socket.fileno() if self._is_ready else NO_SOCKET
+
+    @property
+    def seal(self) -> Seal | None:
+        """On TLS, while there is a `descriptor`: what gives the ciphertext for it."""
+        return self._tls.ways if self._tls is not None and self._is_ready else None
+
+    def keep_sealed(self, rest: bytes) -> None:
+        """Ciphertext that is the next to be written."""
+        assert self._tls is not None
+        self._tls.keep(rest)
+        self._backlog()
+
+    @property
+    def _is_ready(self) -> bool:
+        return self.write == (self.socket.send if self._tls is None else self._write)
 
     @property
     def is_tls(self) -> bool:

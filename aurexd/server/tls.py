@@ -7,6 +7,7 @@ import ssl
 
 import trio
 
+from aurexd.actors.audience import Seal
 from aurexd.config.model import Tls
 from aurexd.errors import ConfigError, Problem
 
@@ -92,6 +93,16 @@ class TlsConversation:
         while view:
             view = view[self._object.write(view) :]
         self._collect()
+
+    @property
+    def ways(self) -> Seal:
+        """To encrypt at most a record's worth, and to take the ciphertext: for who does it a thousand times a price,
+        and sends it all or lets `keep` have the rest. Only while nothing is `sealed`."""
+        return self._object.write, self._outgoing.read
+
+    def keep(self, rest: bytes) -> None:
+        """Ciphertext that was taken and is not out."""
+        self.sealed = rest if not self.sealed else bytes(self.sealed) + rest
 
     def sent(self, count: int) -> None:
         """The first `count` bytes of `sealed` are out."""

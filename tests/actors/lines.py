@@ -9,6 +9,7 @@ from typing import Any
 import pykka
 import trio
 
+from aurexd.actors.audience import Seal
 from aurexd.actors.session import Session
 from aurexd.clock import Clock
 from aurexd.config.model import Config, Symbol
@@ -63,6 +64,17 @@ class FakeLine:
     @property
     def descriptor(self) -> int:
         return NO_SOCKET
+
+    @property
+    def is_tls(self) -> bool:
+        return False
+
+    @property
+    def seal(self) -> Seal | None:
+        return None
+
+    def keep_sealed(self, rest: bytes) -> None:
+        raise AssertionError(f"it has no TLS, and {len(rest)} bytes of it")
 
     @property
     def backlogged(self) -> bool:

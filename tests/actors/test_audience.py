@@ -28,6 +28,7 @@ class Seated:
         self.socket = pairs.ours[number]
         self.seat: tuple[Audience, int] | None = None
         self.write: Callable[[bytes], int] = self.socket.send
+        self.seal = None
 
     @property
     def descriptor(self) -> int:

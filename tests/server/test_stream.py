@@ -9,13 +9,16 @@ import socket
 import ssl
 import struct
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, NamedTuple
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any, NamedTuple, cast
 
 import pytest
 import trio
 import trio.testing
 
+from aurexd.actors.audience import RING_SOCKETS, Audience
+from aurexd.actors.session import Session
+from aurexd.io_uring import SendRing
 from aurexd.protocol import compose
 from aurexd.protocol.codec import JSON
 from aurexd.server.gate import Gate
@@ -170,6 +173,22 @@ class Reader(FrameReader):
                 assert count - last[symbol] == message.get("conflated", 1)
                 last[symbol] = count
         assert self.answers == list(range(1, len(self.answers) + 1))
+
+
+class Seated:
+    """A session as its audience knows it, on a stream."""
+
+    def __init__(self, stream: ClientStream) -> None:
+        self.stream = stream
+        self.seat: tuple[Audience, int] | None = None
+        stream.on_write_changed = self.write_changed
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+    def write_changed(self) -> None:
+        if self.seat is not None:
+            self.seat[0].write_changed(cast("Session", self))
 
 
 async def read_all(stream: trio.abc.ReceiveStream, size: int) -> bytes:
@@ -698,3 +717,48 @@ async def test_there_is_nothing_to_linger_for_after_an_abort() -> None:
         ends.stream.abort()
         await ends.stream.linger()
         await ends.stream.aclose()
+
+
+@pytest.mark.parametrize("way", ["send", "io_uring"])
+async def test_an_audience_gets_what_each_of_it_would_get_alone(contexts: TlsPair | None, way: str) -> None:
+    """With one that reads nothing for a while, and one that hangs up."""
+    ring = SendRing.open() if way == "io_uring" else None
+    count = RING_SOCKETS + 3
+    async with contextlib.AsyncExitStack() as stack:
+        ends = [await stack.enter_async_context(connected(contexts, rcvbuf=20_000)) for _ in range(count)]
+        audience = Audience(JSON, frozenset(), ring, tls=contexts is not None)
+        readers = [Reader(each) for each in ends]
+        for each in ends:
+            await stack.enter_async_context(session(each.stream))
+            audience.seat(cast("Session", Seated(each.stream)))
+        published = 0
+
+        def publish(updates: int) -> None:
+            nonlocal published
+            numbers = range(published + 1, published + updates + 1)
+            published += updates
+            prices = [compose.price_update(price_of("1.00"), START, number) for number in numbers]
+            batch = Batch([Update.of("price:XAUUSD", p, "e", p.update_count) for p in prices], JSON)
+            for seat, written in audience.write(batch.data, 0, count):
+                audience.sessions[seat].keep(batch, written)
+
+        async def keep_up(few: Sequence[Reader]) -> None:
+            for reader in few:
+                while reader.counts[-1:] != [published]:
+                    assert await reader.read()
+
+        slow, gone, *others = readers
+        while not ends[0].stream.backlogged:
+            publish(20)
+            await keep_up([gone, *others])
+        await trio.aclose_forcefully(ends[1].raw)
+        for updates in (1, 7, 100, 1):  # a hundred are more than TLS seals at once
+            publish(updates)
+            await keep_up(others)
+        await keep_up([slow])
+        publish(1)
+        await keep_up([slow, *others])
+        for reader in (slow, *others):
+            reader.check()
+        assert all(reader.counts == list(range(1, published + 1)) for reader in others)
+        assert len(slow.counts) < published
