@@ -54,6 +54,11 @@ OFFENCES = 50
 which the whole burst is saved up again wipes them out."""
 
 
+_GREETED = trio.Event()
+"""Of all who are: each its own would take a quarter of a kilobyte."""
+_GREETED.set()
+
+
 class Line(Protocol):
     """The connection, as a session needs it: nothing here waits, and nothing raises."""
 
@@ -309,6 +314,7 @@ class Session:
     def greet(self, epoch: str) -> None:
         """The first message: what this client may rely on."""
         self.greeted.set()
+        self.greeted = _GREETED
         limits, heartbeat = self._settings.limits, self._promised
         identity, asks_for_token = self._protocol.identity, self._protocol.asks_for_token
         self.send(

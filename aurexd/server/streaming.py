@@ -91,11 +91,16 @@ class Streaming:
         protocol = SessionProtocol(
             encoding, channels, request.identity, self._verify if asks_for_token else None
         )
-        closed = trio.Event()
+        closed: trio.Event | None = None
 
-        async def close(code: CloseCode, wait_ms: int | None) -> None:
+        async def say_good_bye(code: CloseCode, wait_ms: int | None, said: trio.Event) -> None:
             await conversation.close(code, retry_after_ms() if wait_ms is None else wait_ms)
-            closed.set()
+            said.set()
+
+        def close(code: CloseCode, wait_ms: int | None) -> None:
+            nonlocal closed
+            closed = trio.Event()
+            nursery.start_soon(say_good_bye, code, wait_ms, closed)
 
         session = Session(
             secrets.token_hex(6),
@@ -104,7 +109,7 @@ class Streaming:
             encoding,
             hub=self._hub,
             alerts=self._alerts,
-            close=lambda code, wait_ms: nursery.start_soon(close, code, wait_ms),
+            close=close,
             settings=self.settings,
             clock=self.clock,
             claim=place.move_to_user,
@@ -137,7 +142,7 @@ class Streaming:
             self._say_closed(session, stream, request, session.closing or verdict)
             with trio.move_on_after(CLOSE_S, shield=True), contextlib.suppress(pykka.ActorDeadError):
                 await tell_when_room(self._hub, SessionClosed(session=session))
-        if session.closing is not None:
+        if closed is not None:
             await closed.wait()
 
     def _say_closed(

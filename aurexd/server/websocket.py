@@ -23,6 +23,7 @@ from aurexd.protocol.codec import JSON, compressed, negotiate
 from aurexd.protocol.codes import CloseCode, ErrorCode, close_reason
 from aurexd.protocol.deflate import SessionDeflate
 from aurexd.server.admission import Admission, Place, Refusal
+from aurexd.server.handoff import Handoff, Sender
 from aurexd.server.request import Request
 from aurexd.server.stream import ClientStream
 from aurexd.server.streaming import CLOSE_S, Streaming, retry_after_ms
@@ -53,6 +54,17 @@ class _HandshakeDone:
 
 
 _HANDSHAKE_DONE = _HandshakeDone()
+
+
+class _Few(list[events.Event]):
+    """A queue that is hardly ever used, wsproto's of what it has to say beside its frames: a deque takes 700 bytes."""
+
+    def popleft(self) -> events.Event:
+        return self.pop(0)
+
+
+_UNAWAITED = trio.Event()
+"""One for all connections, of what nobody here waits for: an event takes a quarter of a kilobyte."""
 
 
 class WebSocketServer:
@@ -178,6 +190,10 @@ class _Connection(trio_websocket.WebSocketConnection):
 
     def __init__(self, stream: ClientStream, settings: Settings) -> None:
         super().__init__(stream, WSConnection(ConnectionType.SERVER))
+        received = Handoff[bytes | str]()
+        self._recv_channel = received  # type: ignore[assignment]
+        self._send_channel = Sender(received)  # type: ignore[assignment]
+        self._open_handshake = self._for_testing_peer_closed_connection = _UNAWAITED
         self.encoding = JSON
         """What is sent in; `accept` settles it."""
         self.verdict: CloseCode | None = None
@@ -211,10 +227,11 @@ class _Connection(trio_websocket.WebSocketConnection):
         asked = await self._get_request()
         # As the library accepts, which knows no extensions.
         await self._send(events.AcceptConnection(subprotocol=self._subprotocol, extensions=extensions))
-        self._open_handshake.set()
         if deflate.window_bits is not None:
             self.encoding = compressed(self.encoding, deflate.window_bits)
         self._wsproto.handshake = _HANDSHAKE_DONE  # type: ignore[assignment]
+        if (frames := self._wsproto.connection) is not None:
+            frames._events = _Few(frames._events)  # type: ignore[assignment]  # noqa: SLF001
         # The library's reader keeps the event until the next one comes, which may be never.
         asked._event.extra_headers.clear()  # noqa: SLF001
 
