@@ -39,6 +39,8 @@ FIGURES = {
     "late_to_early": Figure("cost, last third to first", digits=2),
     "messages_per_client": Figure("messages to a client", digits=0),
     "rss_mb": Figure("MB", digits=0),
+    "descriptors": Figure("descriptors", digits=0),
+    "threads": Figure("threads", digits=0),
     "alerts": Figure("alerts", digits=0),
     "alert_p50_ms": Figure("alert p50 ms"),
     "alert_p99_ms": Figure("alert p99 ms"),

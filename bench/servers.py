@@ -111,6 +111,13 @@ class Server:
     def rss_kb(self) -> int:
         return sum(map(rss_kb, self._tree(self._pid)))
 
+    def descriptors(self) -> int:
+        """How many files and sockets it has open."""
+        return sum(len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in self._tree(self._pid))
+
+    def threads(self) -> int:
+        return sum(len(list(Path(f"/proc/{pid}/task").iterdir())) for pid in self._tree(self._pid))
+
     def _tree(self, pid: int) -> list[int]:
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
         return [pid, *(each for child in children for each in self._tree(int(child)))]
