@@ -23,6 +23,8 @@ COMPACT_AFTER = 1024
 _MANY = 200
 """From so many on, new thresholds are sorted in all together: that looks at each there is, once."""
 
+BELOW_ALL, ABOVE_ALL = Decimal("-Infinity"), Decimal("Infinity")
+
 Item = tuple[Decimal, int]
 """A threshold, and the number of the rule that has it."""
 
@@ -30,9 +32,11 @@ Item = tuple[Decimal, int]
 class Thresholds:
     """A sorted list of them: what a measure passes is a slice."""
 
-    __slots__ = ("_items", "_new")
+    __slots__ = ("_items", "_new", "highest", "lowest")
 
     def __init__(self) -> None:
+        self.lowest, self.highest = ABOVE_ALL, BELOW_ALL
+        """Of them; so when there are none."""
         self._items: list[Item] = []
         self._new: list[Item] = []
         """Not sorted in yet: that is done when somebody looks."""
@@ -40,25 +44,16 @@ class Thresholds:
     def __len__(self) -> int:
         return len(self._items) + len(self._new)
 
-    @property
-    def lowest(self) -> Decimal | None:
-        """None when there are none."""
-        items = self.sort()
-        return items[0][0] if items else None
-
-    @property
-    def highest(self) -> Decimal | None:
-        """None when there are none."""
-        items = self.sort()
-        return items[-1][0] if items else None
-
     def add(self, item: Item) -> None:
         """One more."""
         self._new.append(item)
+        self.lowest = min(self.lowest, item[0])
+        self.highest = max(self.highest, item[0])
 
     def update(self, items: list[Item]) -> None:
         """Some more."""
-        self._new += items
+        for item in items:
+            self.add(item)
 
     def discard(self, item: Item) -> bool:
         """Take one out; whether it was in."""
@@ -67,6 +62,7 @@ class Thresholds:
         found = place < len(items) and items[place] == item
         if found:
             del items[place]
+            self._look()
         return found
 
     def take_below(self, value: Decimal, *, inclusive: bool) -> list[Item]:
@@ -77,6 +73,7 @@ class Thresholds:
         place = _place(items, value, after=inclusive)
         taken = items[:place]
         del items[:place]
+        self._look()
         return taken
 
     def take_above(self, value: Decimal, *, inclusive: bool) -> list[Item]:
@@ -87,6 +84,7 @@ class Thresholds:
         place = _place(items, value, after=not inclusive)
         taken = items[place:]
         del items[place:]
+        self._look()
         return taken
 
     def sort(self) -> list[Item]:
@@ -101,6 +99,10 @@ class Thresholds:
                 self._items.sort()
             new.clear()
         return self._items
+
+    def _look(self) -> None:
+        items = self._items
+        self.lowest, self.highest = (items[0][0], items[-1][0]) if items else (ABOVE_ALL, BELOW_ALL)
 
 
 def _place(items: list[Item], value: Decimal, *, after: bool) -> int:
@@ -153,6 +155,10 @@ class Gauge:
         group = Waiting(base, origin)
         self.waiting.append(group)
         return group
+
+    def is_quiet(self, measure: Decimal) -> bool:
+        """Whether the measure passes nothing, and nothing comes back."""
+        return self.armed.lowest > measure and self.disarmed.highest < measure and self.held.highest < measure
 
     def pass_to(self, measure: Decimal) -> tuple[list[Item], list[Item]]:
         """Take out what the measure passes, and what it has come back from."""

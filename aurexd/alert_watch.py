@@ -8,7 +8,7 @@ from decimal import Decimal
 
 import msgspec
 
-from aurexd.alert_index import NEVER, NOTHING, Gauge, Item, Windows
+from aurexd.alert_index import ABOVE_ALL, NEVER, NOTHING, Gauge, Item, Windows
 from aurexd.alert_rules import Phase, Rule, Standing
 from aurexd.market import SECOND_US, EpochUs, Instrument, Quality
 from aurexd.protocol.alerts import (
@@ -41,7 +41,7 @@ RECOLLECT_US = 2 * STARTED_OVER_US
 STEP_US = 300 * SECOND_US
 """After a longer time between two prices the market has moved by more than their sources differ."""
 
-HUNDRED = Decimal(100)
+ZERO, HUNDRED = Decimal(0), Decimal(100)
 
 
 class SeenPrice(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -348,15 +348,28 @@ class Watch:
         self.windows.step(size)
         return step
 
-    def measures(self, price: Decimal) -> Iterable[tuple[Gauge, Decimal]]:
-        """What the newest price measures in every window that is in use; then it is one of those before."""
+    def moved(self, price: Decimal) -> list[tuple[Gauge, Decimal]]:
+        """The gauges of windows in which the newest price moves something, with what it measures there; then it is one
+        of those before."""
         found: list[tuple[Gauge, Decimal]] = []
         for length, gauges in self.gauges.items():
             after = EpochUs(self.time - length)
             before = self.windows.extremes(after)
-            reaches_back = self.windows.since <= after
+            low, high = (price, price) if before is None else before
+            rise, fall = price - low, high - price
+            up, down = max(rise, ZERO), max(fall, ZERO)
             for (kind, direction), gauge in gauges.items():
-                found.append((gauge, _measure(kind, direction, price, before, reaches_back=reaches_back)))
+                if kind is NewHigh or kind is NewLow:
+                    known = before is not None and self.windows.since <= after
+                    measure = (-fall if kind is NewHigh else -rise) if known else NOTHING
+                elif kind is Moves:
+                    measure = _of(up, down, direction)
+                else:
+                    bottom, top = min(low, price), max(high, price)
+                    up_percent = HUNDRED * up / bottom if bottom > 0 else NOTHING
+                    measure = _of(up_percent, HUNDRED * down / top, direction)
+                if not gauge.is_quiet(measure):
+                    found.append((gauge, measure))
         if self.gauges or self.windows.length_us:  # a rule may come that looks back over this price
             self.windows.add(self.time, price)
         return found
@@ -368,17 +381,15 @@ class Watch:
         high = _lowest(self.up, self.steps)
         low = -_lowest(self.down, -self.steps)
         # A rule that is armed may fire at the very next price.
-        if (back := self.up.disarmed.highest) is not None:
-            low = max(low, back)
-        if (back := self.down.disarmed.highest) is not None:
-            high = min(high, -back)
+        low = max(low, self.up.disarmed.highest)
+        high = min(high, -self.down.disarmed.highest)
         for length, gauges in self.gauges.items():
             before = self.windows.extremes(EpochUs(self.time - length))
             if before is None:
                 continue
             for (kind, direction), gauge in gauges.items():
                 least = gauge.armed.lowest
-                if least is not None:
+                if least < ABOVE_ALL:
                     rise, fall = _thresholds(kind, direction, least, *before)
                     high, low = min(high, rise), max(low, fall)
         return Calm(low, high)
@@ -390,24 +401,7 @@ def is_held(rule: Rule, arrival: EpochUs, time: EpochUs) -> bool:
     return (until is not None and arrival < until) or (over is not None and time < over)
 
 
-def _measure(
-    kind: type[AnyCondition],
-    direction: Direction,
-    price: Decimal,
-    before: tuple[Decimal, Decimal] | None,
-    *,
-    reaches_back: bool,
-) -> Decimal:
-    """What a price measures in a window whose lowest and highest prices before it are known."""
-    if kind is NewHigh or kind is NewLow:
-        if before is None or not reaches_back:
-            return NOTHING
-        return price - before[1] if kind is NewHigh else before[0] - price
-    low, high = (price, price) if before is None else (min(before[0], price), max(before[1], price))
-    up, down = price - low, high - price
-    if kind is MovesPercent:
-        up = HUNDRED * up / low if low > 0 else NOTHING
-        down = HUNDRED * down / high
+def _of(up: Decimal, down: Decimal, direction: Direction) -> Decimal:
     match direction:
         case Direction.UP:
             return up
@@ -437,6 +431,6 @@ def _thresholds(
 
 def _lowest(gauge: Gauge, steps: Decimal) -> Decimal:
     """The lowest measure that an armed rule is passed by; infinite: there is none."""
-    found = [(gauge.armed.lowest, Decimal(0))]
+    found = [(gauge.armed.lowest, ZERO)]
     found += [(group.armed.lowest, steps - group.base) for group in gauge.waiting]
-    return min((low + max(shift, Decimal(0)) for low, shift in found if low is not None), default=CALM.high)
+    return min(low + max(shift, ZERO) for low, shift in found)

@@ -225,6 +225,8 @@ class Evaluator:
                         rule.standing.wait = None
                         self._changed[number] = rule
             if step is None:
+                if gauge.is_quiet(measure):
+                    continue
                 through, returned = gauge.pass_to(measure)
             else:
                 before, base = (-step.before, -step.base) if end else (step.before, step.base)
@@ -234,7 +236,7 @@ class Evaluator:
                     self._changed[number] = self.rules[number]
             passed += [(number, end) for _, number in through]
             back += [(number, end) for _, number in returned]
-        for gauge, measure in symbol.measures(price.close):
+        for gauge, measure in symbol.moved(price.close):
             through, returned = gauge.pass_to(measure)
             passed += [(number, 0) for _, number in through]
             back += [(number, 0) for _, number in returned]

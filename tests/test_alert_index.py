@@ -5,7 +5,7 @@ from decimal import Decimal
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aurexd.alert_index import COMPACT_AFTER, Chain, Thresholds, Windows
+from aurexd.alert_index import ABOVE_ALL, COMPACT_AFTER, Chain, Thresholds, Windows
 from aurexd.market import EpochUs
 
 numbers = st.integers(0, 20).map(Decimal)
@@ -32,7 +32,7 @@ def test_what_a_measure_passes_is_taken_out_and_nothing_else(
         taken = (thresholds.take_below if below else thresholds.take_above)(value, inclusive=inclusive)
         assert taken == [item for item in everything if is_taken(item)]
         left = [item for item in everything if not is_taken(item)]
-        assert thresholds.lowest == (left[0][0] if left else None)
+        assert thresholds.lowest == (left[0][0] if left else ABOVE_ALL)
         assert len(thresholds) == len(left)
         assert all(thresholds.discard(item) for item in left)
         assert not any(thresholds.discard(item) for item in taken)
