@@ -1,10 +1,10 @@
-"""A daemon that asks for tokens, with the keys and the tokens of its own command, as a process."""
+"""A daemon that asks for tokens, as a process, with the keys and the tokens of its own command."""
 
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import pytest
 import trio
 from trio_websocket import ConnectionClosed
 
+from aurexd.cli import main
 from tests.integration.process import Running, open_stream
 from tests.integration.test_daemon import TESTGOLD, read, read_on
 
@@ -20,8 +21,11 @@ pytestmark = pytest.mark.slow
 
 
 def aurexd(*arguments: str) -> str:
-    command = [sys.executable, "-m", "aurexd", "token", *arguments]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    """What the command prints; that it is one is tests/test_cli_token.py's to say."""
+    with redirect_stdout(StringIO()) as printed, pytest.raises(SystemExit) as ended:
+        main(["token", *arguments])
+    assert ended.value.code == 0
+    return printed.getvalue()
 
 
 @pytest.mark.parametrize("algorithm", ["EdDSA", "HS256"])
@@ -75,7 +79,7 @@ def test_keys_are_rotated_and_withdrawn_while_it_runs(tmp_path: Path) -> None:
     async def reload(text: str) -> None:
         await trio.to_thread.run_sync(daemon.reload, text)
 
-    async def main() -> None:
+    async def rotate() -> None:
         first = mint("k1")
         async with open_stream(daemon.port, token=first) as stream:
             await read(stream, 1)
@@ -97,7 +101,7 @@ def test_keys_are_rotated_and_withdrawn_while_it_runs(tmp_path: Path) -> None:
             await read(again, 1)
 
     with Running(tmp_path, asked + old) as daemon:
-        trio.run(main)
+        trio.run(rotate)
         assert [event["setting"] for event in daemon.events("restart_needed")] == ["auth.mode", "auth.keys"]
         daemon.reload(asked + new.replace(f"{tmp_path}/k2", f"{tmp_path}/nowhere"))
         (refused,) = daemon.events("config_refused")
