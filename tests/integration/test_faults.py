@@ -21,6 +21,8 @@ import trio.testing
 from structlog.testing import capture_logs
 from trio_websocket import open_websocket_url
 
+from aurexd import stalls
+from aurexd.actors import candles
 from aurexd.clock import LoopClock
 from aurexd.config.model import Config, Listen, Storage, Symbol
 from aurexd.daemon import RETURN_AFTER_S, Daemon
@@ -298,6 +300,14 @@ def judge_log(world: World, logs: list[Any]) -> None:
     }
     assert cut <= lost
     assert not [e for e in logs if e["event"] in ("actor_crashed", "client_crashed", "session_crashed")]
+
+
+@pytest.fixture(autouse=True)
+def nothing_but_prices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two thirds of all that happens in virtual time are candles and the watch over the loop, four times a second each,
+    of which nobody asks anything here. Each jump in time costs a millisecond of the real one."""
+    monkeypatch.setattr(candles, "PUBLISH_EVERY_S", TICK_S)
+    monkeypatch.setattr(stalls, "LOOK_S", TICK_S)
 
 
 PARTS = range(SCHEDULES // PER_TEST)

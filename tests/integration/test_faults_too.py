@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.integration.test_faults import PARTS, judge_schedules
+from tests.integration.test_faults import PARTS, judge_schedules, nothing_but_prices
+
+__all__ = ["nothing_but_prices"]
 
 
 @pytest.mark.slow
