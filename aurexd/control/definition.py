@@ -60,7 +60,7 @@ class Method(Struct, Generic[R_co], frozen=True, kw_only=True, gc=False):
 
 
 class Interface:
-    """One interface: its name, its methods, its errors, and the text that defines it."""
+    """One interface: its name, its methods and its errors."""
 
     def __init__(
         self,
@@ -73,7 +73,13 @@ class Interface:
         self.methods = {method.__name__: method for method in methods}
         for method in methods:
             _fields(method)  # a type that cannot be read is found here, not when somebody calls
-        self.definition = _Writer(name, doc, methods, errors).text()
+        self._doc = doc
+        self._errors = errors
+
+    @functools.cached_property
+    def definition(self) -> str:
+        """The text that defines it; a twentieth of the daemon's start, so that it is written when it is asked for."""
+        return _Writer(self.name, self._doc, list(self.methods.values()), self._errors).text()
 
 
 def reply_of(method: type[Method[Any]]) -> type[Struct]:
