@@ -64,9 +64,9 @@ run: $(SETUP) dashboard  ## set up everything and start the daemon: http://local
 	$(BIN)/aurexd run --config conf/aurexd.dev.toml
 
 test:  ## everything: lint, types, all tests
-	@# Side by side, because they wait more than they work.
-	$(MAKE) --no-print-directory --jobs 3 --output-sync=line $(SETUP) $(CONTRACT) web servers
-	$(MAKE) --no-print-directory --jobs 2 --output-sync=line daemon-test check web-check dashboard-test
+	@# Side by side, because they wait more than they work: first for the network, and check works meanwhile.
+	$(MAKE) --no-print-directory --jobs 4 --output-sync=line $(SETUP) $(CONTRACT) servers web check
+	$(MAKE) --no-print-directory --jobs 2 --output-sync=line daemon-test web-check dashboard-test
 
 daemon-test: $(SETUP) $(CONTRACT) servers  ## the daemon's tests
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(PYTEST)
