@@ -11,6 +11,9 @@ WEB := web/node_modules/.installed
 CLIENT := web/client/dist/index.js
 DASHBOARD := aurexd/dashboard/index.html
 
+# Where it is set, as in many containers, each daemon that the tests start would compile itself anew, and all libraries.
+unexport PYTHONDONTWRITEBYTECODE
+
 # Debian packages with the servers (and the browser) that the slow tests run against, on ports and with files of their own.
 SERVERS := haproxy nginx libnginx-mod-stream prometheus systemd socat man-db chromium
 # And what the benchmarks run against, and are made with.
