@@ -27,8 +27,8 @@ SYSTEM_PYTHON ?= /usr/bin/python3
 LIBRARY = $(PREFIX)/lib/aurexd
 UNITS = aurexd.service aurexd.socket aurexd-control.socket
 
-.PHONY: help run test daemon-test coverage test-fast check web web-check dashboard dashboard-test format servers bench autobahn systemd man install \
-	uninstall clean
+.PHONY: help run test compiled daemon-test coverage test-fast check web web-check dashboard dashboard-test format servers bench \
+	autobahn systemd man install uninstall clean
 .DEFAULT_GOAL := help
 
 help:  ## what there is
@@ -68,8 +68,13 @@ run: $(SETUP) dashboard  ## set up everything and start the daemon: http://local
 
 test:  ## everything: lint, types, all tests
 	@# Side by side, because they wait more than they work: first for the network, and check works meanwhile.
-	$(MAKE) --no-print-directory --jobs 4 --output-sync=line $(SETUP) $(CONTRACT) servers web check
+	$(MAKE) --no-print-directory --jobs 4 --output-sync=line $(SETUP) $(CONTRACT) servers web check compiled
 	$(MAKE) --no-print-directory --jobs 2 --output-sync=line daemon-test web-check dashboard-test
+
+# What Python makes of the tests and of all they import, once: else each of the processes that run them makes it at the
+# same time. What is wrong with them they say themselves.
+compiled: $(SETUP)
+	-@$(BIN)/python -m pytest --collect-only --quiet >/dev/null 2>&1
 
 daemon-test: $(SETUP) $(CONTRACT) servers  ## the daemon's tests
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(PYTEST)
