@@ -60,9 +60,6 @@ silence_s = 1
 instrument = "spot"
 calendar = "{calendar}"
 default = true
-[symbols.PAXGUSD]
-instrument = "token"
-calendar = "always"
 [[sources]]
 name = "alltick"
 type = "alltick"
@@ -79,6 +76,13 @@ url = "{backup}"
 token = "secret"
 stale_after_s = {stale}
 symbols = {{ XAUUSD = "GOLD" }}
+{paxg}
+"""
+
+PAXG = """
+[symbols.PAXGUSD]
+instrument = "token"
+calendar = "always"
 [[sources]]
 name = "kraken"
 type = "kraken"
@@ -164,7 +168,7 @@ class World:
 
     COMMANDS: ClassVar[tuple[str, ...]] = (
         *("price", "tick", "silence", "speak", "stop", "start", "restart"),
-        *("rollout", "calendar", "clock", "cut", "mend", "ask_for_tokens", "token"),
+        *("rollout", "paxg", "calendar", "clock", "cut", "mend", "ask_for_tokens", "token"),
     )
 
     def __init__(self, folder: Path, nursery: trio.Nursery, hours: float) -> None:
@@ -184,6 +188,7 @@ class World:
         self._port = 0
         self._every_s = 0.0
         self._settings: dict[str, Any] = {"enabled": "true", "calendar": "always", "auth": ""}
+        self._paxg = True
         self._daemon: Daemon | None = None
         self._ended = trio.Event()
 
@@ -273,8 +278,8 @@ class World:
                 origin=f"http://127.0.0.1:{self._network.port}",
                 alltick=self._sources["alltick"].url,
                 backup=self._sources["backup"].url,
-                kraken=self._kraken.url,
                 stale=STALE_AFTER_S,
+                paxg=PAXG.format(kraken=self._kraken.url) if self._paxg else "",
                 **self._settings,
             )
         )
@@ -288,6 +293,11 @@ class World:
     async def rollout(self, enabled: bool) -> None:
         """Whether WebSockets are open to the browser; who is in is sent away when they no longer are."""
         await self._reload(enabled="true" if enabled else "false")
+
+    async def paxg(self, served: bool) -> None:
+        """Whether the daemon has that symbol; nobody is dropped for it."""
+        self._paxg = served
+        await self._reload()
 
     async def calendar(self, name: str) -> None:
         """After which the spot price trades; needs a restart."""

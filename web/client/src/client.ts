@@ -134,6 +134,7 @@ export class AurexWebSocketClient {
         this.#handlers.gap.call(channel, missed);
       },
       refused: (channel, error) => {
+        this.#withdraw(channel);
         this.#handlers.refused.call(channel, error);
       },
     };
@@ -224,7 +225,10 @@ export class AurexWebSocketClient {
     return this.#handlers.gap.add(handler);
   }
 
-  /** Called when the server does not serve a channel to this client. */
+  /**
+   * Called when the server does not serve a channel to this client, or no more: the symbol was taken out, or the token
+   * allows it no longer. It is asked for again on the next connection.
+   */
   onRefused(handler: (channel: string, error: AurexError) => void): Unsubscribe {
     return this.#handlers.refused.add(handler);
   }
@@ -311,7 +315,10 @@ export class AurexWebSocketClient {
     };
   }
 
-  /** A symbol's newest price, to be listened to; null before there is one. Does not subscribe: see `subscribe`. */
+  /**
+   * A symbol's newest price, to be listened to; null before there is one, and when the server serves it no more. Does not
+   * subscribe: see `subscribe`.
+   */
   priceStore(symbol: string): ReadableStore<PriceData | null> {
     return storeOf(this.#prices, symbol);
   }
@@ -502,6 +509,15 @@ export class AurexWebSocketClient {
         this.#handlers.signal.call(message.data);
         break;
     }
+  }
+
+  /** What was known of a channel is not what is now, and nobody would say when it is. */
+  #withdraw(channel: string): void {
+    const [kind, symbol = ""] = channel.split(":");
+    if (kind === "price") {
+      storeOf(this.#prices, symbol).set(null);
+      if (this.#symbols.get() !== null) void this.fetchSources().catch(() => undefined); // it may be gone from there
+    } else if (kind === "status") storeOf(this.#statuses, symbol).set(null);
   }
 
   #changed(info: ConnectionInfo): void {

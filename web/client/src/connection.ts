@@ -16,7 +16,7 @@ import type { Ledger } from "./ledger.js";
 import { Machine, type Effect, type Nudge, type Rules } from "./machine.js";
 import { PollingLink } from "./polling.js";
 import { askOverHttp, isAlertMessage } from "./requests.js";
-import type { ClientMessage, CurrentPosition, ServerMessage, Welcome } from "./protocol.gen.js";
+import type { ClientMessage, CurrentPosition, ErrorData, ServerMessage, Welcome } from "./protocol.gen.js";
 import { WebSocketLink } from "./websocket.js";
 
 /** Why a token is wanted: to connect, because the one in use expires soon or has expired, or because it was refused. */
@@ -58,6 +58,8 @@ export class Connection implements Feed {
   readonly #pending = new Map<number, Pending>();
   /** Channels that the server refused; asked for one by one over the WebSocket, lest they spoil the others. */
   readonly #refused = new Set<string>();
+  /** Why channels are taken away, should they be: a symbol has gone, as is said before, or a new token allows less. */
+  #why: ErrorData | typeof LESS = LESS;
   #active: Link | null = null;
   #activeId = 0;
   #channels: ReadonlySet<string> = new Set();
@@ -200,8 +202,7 @@ export class Connection implements Feed {
         this.#receive(id, message);
       },
       refused: (channel, error) => {
-        this.#refused.add(channel);
-        this.#events.refused(channel, error);
+        this.#refuse([channel], error);
       },
       down: (closing) => {
         this.#down(id, closing);
@@ -275,6 +276,10 @@ export class Connection implements Feed {
     if (message.type === "heartbeat") this.#settle();
     const { id: answers } = message as { id?: unknown };
     if (typeof answers === "number") this.#answer(answers, message);
+    else if (message.type === "error") this.#why = message.data;
+    else if (message.type === "unsubscribed") {
+      this.#refuse(message.data.channels, new AurexError(this.#why.code, this.#why.message));
+    }
     if (message.type === "authenticated") this.#authenticated(message.data.user, message.data.scopes);
     if (message.type === "token_expiring") void this.#renewToken();
     if (message.type.startsWith("alert.")) this.#events.message(message);
@@ -388,10 +393,17 @@ export class Connection implements Feed {
         for (const channel of channels) void this.#subscribe([channel]);
         return;
       }
-      for (const channel of channels) {
-        this.#refused.add(channel);
-        this.#events.refused(channel, error);
-      }
+      this.#refuse(channels, error);
+    }
+  }
+
+  /** Channels are not served, or no more: the next line asks for each by itself. */
+  #refuse(channels: readonly string[], error: AurexError): void {
+    for (const channel of channels) {
+      if (!this.#channels.has(channel)) continue;
+      this.#refused.add(channel);
+      this.#ledger.forget(channel);
+      this.#events.refused(channel, error);
     }
   }
 
@@ -435,6 +447,7 @@ export class Connection implements Feed {
   }
 
   #authenticated(user: string, scopes: readonly string[]): void {
+    this.#why = LESS;
     this.#change({ user, scopes });
   }
 
@@ -491,6 +504,8 @@ export class Connection implements Feed {
     this.#events.changed(after);
   }
 }
+
+const LESS = { code: "forbidden", message: "the token allows less" };
 
 const NO_TOKEN: Closing = {
   cause: "unauthenticated",

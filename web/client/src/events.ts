@@ -8,6 +8,8 @@ import { EventStreamParser } from "./sse.js";
 /** Channels that are wanted one after the other, as a page is built up, are asked for together. */
 const GATHER_MS = 50;
 
+const LOST: Pick<Closing, "cause" | "message"> = { cause: "lost", message: "the event stream ended" };
+
 export class EventStreamLink implements Link {
   readonly transport = "events";
   token: string | null = null;
@@ -53,7 +55,7 @@ export class EventStreamLink implements Link {
     const aborts = (this.#aborts = new AbortController());
     const over = (): boolean => aborts.signal.aborted;
     const parser = new EventStreamParser();
-    let last: Pick<Closing, "cause" | "message"> = { cause: "lost", message: "the event stream ended" };
+    let last = LOST;
     let wait: number | null = null;
     try {
       this.token = await this.#context.token();
@@ -78,6 +80,8 @@ export class EventStreamLink implements Link {
             last = { cause: message.data.code, message: message.data.message };
             wait = milliseconds(message.data.retry_after_ms);
           }
+          // It was said of channels that have ended; the line has not.
+          if (message.type === "unsubscribed") last = LOST;
           if (message.type === "going_away") last = { cause: "going_away", message: message.data.reason };
           this.#events.message(message);
           if (over()) return;

@@ -90,10 +90,12 @@ export class PollingLink implements Link {
         }));
       }
     } catch (error) {
-      if (kind === "alert" && error instanceof HttpFailure && [401, 403].includes(error.status)) return []; // not this user's
+      if (!(error instanceof HttpFailure)) throw error;
+      const { status, retryAfterMs } = error;
+      if (kind === "alert" && [401, 403].includes(status)) return []; // not this user's
       // Without `Retry-After` it is the symbol's trouble (it has no price yet, it is not known), not the daemon's.
-      if (!(error instanceof HttpFailure && [404, 503].includes(error.status) && error.retryAfterMs === null))
-        throw error;
+      if (![404, 503].includes(status) || retryAfterMs !== null) throw error;
+      if (kind === "price" && status === 404) this.#events.refused(channel, error);
     }
     return [];
   }

@@ -335,6 +335,7 @@ export class SharedFeed implements Feed {
         if (note.to === null || note.to === this.#tab) this.#receive(note.message, note.epoch);
         break;
       case "refused":
+        this.#ledger.forget(note.channel);
         if (this.#channels.has(note.channel)) this.#events.refused(note.channel, asError(note.failure));
         break;
       case "answer": {

@@ -193,6 +193,52 @@ test("one channel that is not served does not spoil the others, and is told", as
   expect(again.map(({ data }) => data)).toEqual([{ channels: ["price:TESTGOLD"] }, { channels: ["news"] }]);
 });
 
+test("a symbol that the operator takes out is told as one that is not served, and is known no more", async () => {
+  const { page, prices } = await showing();
+  const refused: string[] = [];
+  page.client.onRefused((channel, { code, message }) => refused.push(`${channel} ${code}: ${message}`));
+  page.client.onPriceUpdate(nothing, "XAUUSD");
+  page.client.onStatus(nothing, "XAUUSD");
+  await settle();
+  await page.socket.subscribed();
+  await page.socket.say(price(4400, { symbol: "XAUUSD", update_count: 7 }));
+  await page.socket.say({
+    type: "error",
+    data: { code: "unknown_channel", message: "XAUUSD: this server has it no more" },
+    timestamp: "",
+  });
+  await page.socket.say({
+    type: "unsubscribed",
+    data: { channels: ["price:XAUUSD", "status:XAUUSD"] },
+    timestamp: "",
+  });
+  expect(refused).toEqual([
+    "price:XAUUSD unknown_channel: XAUUSD: this server has it no more",
+    "status:XAUUSD unknown_channel: XAUUSD: this server has it no more",
+  ]);
+  expect(page.client.getPrice("XAUUSD")).toBeNull();
+  await page.socket.say(price(2701));
+  expect(prices).toEqual([2701]);
+  await page.socket.end();
+  await page.pass(1000);
+  await page.socket.greet();
+  // It may be back: asked for by itself, from where there is nothing to resume.
+  const again = page.socket.sent.filter(({ type }) => type === "subscribe");
+  expect(again.map(({ data }) => data)).toEqual([
+    { channels: ["price:TESTGOLD"], resume: { "price:TESTGOLD": { epoch: "e1", count: 1 } } },
+    { channels: ["price:XAUUSD"] },
+    { channels: ["status:XAUUSD"] },
+  ]);
+});
+
+test("a channel that a new token does not allow is told", async () => {
+  const { page } = await showing({ token: "abc" });
+  const refused: string[] = [];
+  page.client.onRefused((channel, { code }) => refused.push(`${channel} ${code}`));
+  await page.socket.say({ type: "unsubscribed", data: { channels: ["price:TESTGOLD"] }, timestamp: "" });
+  expect(refused).toEqual(["price:TESTGOLD forbidden"]);
+});
+
 test("what was over the rate limit is said again when the server allows it", async () => {
   const { page } = await showing();
   const pong = page.client.request({ type: "ping", data: {} });

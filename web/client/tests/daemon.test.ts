@@ -200,6 +200,29 @@ test("a channel that there is not is told, and the others go on", async () => {
   expect(refused).toEqual(["price:UNOBTAINIUM unknown_channel"]);
 });
 
+test.each(["websocket", "events", "polling"] as const)(
+  "over %s a symbol that is taken out is told, and the others go on",
+  async (transport) => {
+    const other = '[symbols.OTHER]\ninstrument = "test"\ndecimals = 2\ncalendar = "always"\n';
+    const feeds = 'symbols = { TESTGOLD = "TESTGOLD", OTHER = "TESTGOLD" }';
+    const both = await Daemon.start(SIMULATED.replace('symbols = { TESTGOLD = "TESTGOLD" }', feeds) + other);
+    try {
+      const { client, came } = showing({ transports: [transport], pollMs: 50 }, both.url);
+      const refused: string[] = [];
+      client.onRefused((channel) => refused.push(channel));
+      client.subscribe("price:OTHER");
+      await until(() => client.getPrice("OTHER") !== null, "a price of the other");
+      both.reload(feeds, 'symbols = { TESTGOLD = "TESTGOLD" }', other);
+      await until(() => refused.length > 0, "it is told");
+      expect(refused).toEqual(["price:OTHER"]);
+      expect(client.getPrice("OTHER")).toBeNull();
+      await came.more();
+    } finally {
+      await both.remove();
+    }
+  },
+);
+
 test("candles come with their history, and go on", async () => {
   const { client } = showing();
   const series = client.candles("TESTGOLD", "1s");

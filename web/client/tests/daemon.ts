@@ -99,12 +99,12 @@ export class Daemon {
     await gone;
   }
 
-  /** SIGHUP, with another configuration in place of a part of it. */
-  reload(before: string, after: string): void {
+  /** SIGHUP, with another configuration in place of a part of it, and without another part. */
+  reload(before: string, after: string, without = ""): void {
     const config = join(this.folder, "aurexd.toml");
     const text = readFileSync(config, "utf8");
-    if (!text.includes(before)) throw new Error(`no ${before} in the configuration`);
-    writeFileSync(config, text.replace(before, after));
+    for (const part of [before, without]) if (!text.includes(part)) throw new Error(`no ${part} in the configuration`);
+    writeFileSync(config, text.replace(before, after).replace(without, ""));
     this.#process?.kill("SIGHUP");
   }
 

@@ -468,6 +468,21 @@ test("another page has the dashboard as an element, and takes it away again", as
 
 // What changes the daemon for good comes last.
 describe("the daemon's ways", () => {
+  test("a symbol that the operator takes out is shown no more, and is back when it is", async () => {
+    const page = await visit();
+    const tab = page.getByRole("button", { name: /^PAXGUSD/ });
+    await tab.click();
+    await until(page.getByTestId("price-PAXGUSD"), "Live");
+    await world.do("paxg", { served: false });
+    await until(page.locator(".panel").first(), "This server has no PAXGUSD, or no more");
+    await page.getByTestId("price-PAXGUSD").waitFor({ state: "detached" });
+    await tab.waitFor({ state: "detached" });
+    await expect.poll(() => page.title()).toBe("aurexd");
+    await world.do("paxg", { served: true });
+    await tab.waitFor();
+    await until(page.getByTestId("price-PAXGUSD"), "Live");
+  });
+
   test("a market that closes is no failure", async () => {
     // Friday 2026-12-04; it closes at 17:00 in New York, which is 22:00 UTC.
     await world.do("clock", { time: Date.UTC(2026, 11, 4, 21, 50) / 1000 });

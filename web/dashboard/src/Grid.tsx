@@ -3,7 +3,7 @@
 import { lazy, memo, Suspense, useEffect, useMemo, useRef, useState } from "react";
 import ReactGridLayout, { type Layout as GridItems, verticalCompactor } from "react-grid-layout";
 import { useApp } from "./app-context";
-import { useDefaultSymbol, useSymbols } from "./daemon";
+import { useDefaultSymbol, useServes, useSymbols } from "./daemon";
 import { Cross, Grip } from "./icons";
 import {
   COLUMNS,
@@ -144,6 +144,7 @@ const PanelFrame = memo(function PanelFrame({ panel, fixed = false }: { panel: P
   const fallback = useDefaultSymbol();
   const { title, perSymbol } = KIND[panel.kind];
   const symbol = panel.symbol ?? chosen ?? fallback;
+  const served = useServes(symbol);
   const name = perSymbol && symbol ? `${title} ${symbol}` : title;
   return (
     <section className="panel" data-kind={panel.kind} aria-label={name}>
@@ -186,6 +187,8 @@ const PanelFrame = memo(function PanelFrame({ panel, fixed = false }: { panel: P
       <div className="panel-body" {...(NOTHING_TO_FOCUS.includes(panel.kind) && { tabIndex: 0 })}>
         {perSymbol && symbol === null ? (
           <p className="empty">No symbol is known yet.</p>
+        ) : perSymbol && !served ? (
+          <p className="empty">This server has no {symbol}, or no more. Choose another symbol.</p>
         ) : (
           <Body panel={panel} symbol={symbol ?? ""} />
         )}
@@ -206,7 +209,7 @@ function focusNext(button: HTMLElement): void {
 function PanelSymbol({ panel }: { panel: Panel }) {
   const { settings } = useApp();
   const symbols = useSymbols();
-  if (symbols.length < 2) return null;
+  if (symbols.length < 2 && panel.symbol === null) return null;
   return (
     <select
       className="panel-symbol"
@@ -217,6 +220,9 @@ function PanelSymbol({ panel }: { panel: Panel }) {
       }
     >
       <option value="">as chosen above</option>
+      {panel.symbol === null || symbols.some(({ symbol }) => symbol === panel.symbol) ? null : (
+        <option disabled>{panel.symbol}</option>
+      )}
       {symbols.map(({ symbol }) => (
         <option key={symbol}>{symbol}</option>
       ))}

@@ -81,6 +81,12 @@ export function useSymbol(symbol: string): SymbolInfo | null {
   return useSymbols().find((one) => one.symbol === symbol) ?? null;
 }
 
+/** Whether the daemon has this symbol, as far as it is known. */
+export function useServes(symbol: string | null): boolean {
+  const symbols = useClientSymbols();
+  return symbols === null || symbols.some((one) => one.symbol === symbol);
+}
+
 /** The one that is shown unless the user chose another; null while unknown. */
 export function useDefaultSymbol(): string | null {
   const symbols = useSymbols();
