@@ -28,7 +28,7 @@ LIBRARY = $(PREFIX)/lib/aurexd
 UNITS = aurexd.service aurexd.socket aurexd-control.socket
 
 .PHONY: help run test compiled daemon-test coverage test-fast check web web-check dashboard dashboard-test format servers bench \
-	autobahn systemd man install uninstall clean
+	autobahn systemd systemd-limits man install uninstall clean
 .DEFAULT_GOAL := help
 
 help:  ## what there is
@@ -125,6 +125,9 @@ autobahn: $(SETUP)  ## the Autobahn test suite against our WebSocket: up to an h
 
 systemd: $(SETUP)  ## show the service under a systemd that is booted for it: two minutes, as root, needs systemd-container; RELEASE=trixie: that Debian's
 	$(BIN)/python -m tests.systemd.run $(if $(RELEASE),--release $(RELEASE))
+
+systemd-limits: $(SETUP)  ## show that the unit's limits are enforced, by an emulated machine: ten minutes, as root, needs debootstrap and qemu-system-x86
+	$(BIN)/python -m tests.systemd.guest $(if $(RELEASE),--release $(RELEASE))
 
 man: $(SETUP)  ## write the manual pages and the shells' completions into build/
 	$(BIN)/python -m aurexd.manpages build/man

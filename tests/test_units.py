@@ -12,12 +12,15 @@ import pytest
 from aurexd import cli, daemon
 from aurexd.actors.child import ACTOR_SHUTDOWN_S
 from aurexd.actors.persister import StoreWorker
-from aurexd.config.model import Control, Limits, Realtime
+from aurexd.config.model import Alerts, Control, Limits, Realtime, Storage
+from aurexd.server.port import SEND_BUFFER_BYTES
 
 UNITS = Path(__file__).parents[1] / "systemd"
 SERVICE = UNITS / "aurexd.service"
 SOURCES = 5
 """How many sources the unit's time to stop is meant for; the daemon asks for more by itself."""
+
+KB, MB, GIB = 1000, 1_000_000, 1 << 30
 
 DIRECTIVE = re.compile(r"([A-Z]\w+)=(.*)")
 
@@ -54,6 +57,22 @@ def test_it_is_started_again_after_all_that_can_be_over_the_next_time() -> None:
 
 def test_there_is_a_file_descriptor_for_every_client() -> None:
     assert int(settings("aurexd.service")["LimitNOFILE"][0]) > 2 * Limits().max_connections
+
+
+def test_no_configuration_by_default_reaches_the_limit_of_memory() -> None:
+    """With every limit of the daemon's reached at once; what each takes is measured: docs/operations.md."""
+    itself, client, kernel_s_client, tick, rule = 175 * MB, 36 * KB, 2 * KB, KB, KB  # with TLS, and yfinance
+    buffers = 2 * SEND_BUFFER_BYTES  # the kernel counts what it needs around the bytes as well
+    limits = Limits()
+    most = (
+        itself
+        + limits.max_connections * (client + kernel_s_client + buffers)
+        + limits.send_queue_total_bytes
+        + Storage().backlog_ticks * tick
+        + Alerts().max_rules * rule
+    )
+    (limit,) = settings("aurexd.service")["MemoryMax"]
+    assert most < int(limit.removesuffix("G")) * GIB < 1.2 * most
 
 
 def test_the_sockets_have_the_names_and_places_that_the_daemon_knows() -> None:

@@ -1,6 +1,7 @@
 """Clients that stay and come back, and one that keeps knocking: what they saw, as one JSON document at the end.
 
-Runs with what the daemon itself needs, on the machine that it is on, until `stop` lies beside it.
+Runs with what the daemon itself needs, on the machine that it is on, until `stop` lies beside it. Its arguments: how many
+clients (200), and the seconds between two knocks (0.01).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 import trio
 from trio_websocket import ConnectionClosed, HandshakeError, wrap_client_stream
 
-COUNT = 200
+COUNT, KNOCK_S = (int(sys.argv[1]), float(sys.argv[2])) if len(sys.argv) > 1 else (200, 0.01)
 STOP = Path(__file__).with_name("stop")
 PORT = 8000
 
@@ -79,7 +80,7 @@ async def talk(number: int, position: dict[str, Any] | None) -> None:
 
 
 async def knock() -> None:
-    """A connection every few milliseconds, and whether it was refused."""
+    """One connection after the other, and whether it was refused."""
     while True:
         with socket.socket() as probe:
             probe.settimeout(0.2)
@@ -90,7 +91,7 @@ async def knock() -> None:
                 seen["knocks_refused"] += 1
             except OSError:
                 seen["knocks_lost"] += 1
-        await trio.sleep(0.01)
+        await trio.sleep(KNOCK_S)
 
 
 async def main() -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import importlib.metadata
 import json
 import os
 import re
@@ -20,16 +19,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-ROOT = Path(__file__).parents[2]
-HERE = Path(__file__).parent
-PLACE = Path("/srv/aurexd-test")
-"""Where the container has the files of this directory."""
-
-PYTHON = "/usr/local/lib/aurexd/bin/python"
+from tests.systemd.debian import add_files, debian, install_elsewhere, install_here
+from tests.systemd.machine import PLACE, PYTHON, Check, Machine, expect, show
 
 CONFIG = """
 [limits]
@@ -75,24 +69,6 @@ Type=notify-reload
 ExecReload=
 """
 
-PACKAGES = "systemd,systemd-sysv,dbus,python3,python3-venv,iproute2,procps,make"
-"""What a Debian needs for this beside the least there is."""
-
-INSTALL = """
-set -e
-mount -t tmpfs tmpfs {base}
-mkdir {base}/up {base}/work {base}/root
-mount -t overlay overlay -o lowerdir={lower},upperdir={base}/up,workdir={base}/work {base}/root
-mkdir {base}/root/srv/source {base}/root/srv/tree {base}/root/srv/wheels
-cp -a {source}/. {base}/root/srv/source/
-mount --bind {tree} {base}/root/srv/tree
-mount --bind {wheels} {base}/root/srv/wheels
-mount --bind /dev {base}/root/dev
-env --ignore-environment PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root PIP_NO_INDEX=1 PIP_FIND_LINKS=/srv/wheels \
-    chroot {base}/root make --silent --directory=/srv/source --assume-old=dashboard install DESTDIR=/srv/tree
-"""
-"""With another Debian's Python: it needs no network for it."""
-
 STUCK = f"""
 [Service]
 ExecStart=
@@ -117,73 +93,6 @@ echo $$ > /sys/fs/cgroup/{name}/cgroup.procs
 exec systemd-nspawn --quiet --register=no --keep-unit --machine={name} --directory={base}/root --private-network \
     --capability=all --system-call-filter='bpf io_uring_setup io_uring_enter io_uring_register' --console=pipe --boot
 """
-
-
-class FailedError(Exception):
-    """Something is not as it must be."""
-
-
-def expect(condition: object, what: str) -> None:
-    if not condition:
-        raise FailedError(what)
-
-
-class Machine:
-    """The booted container, seen from its root's shell."""
-
-    def __init__(self, leader: int) -> None:
-        self._leader = leader
-
-    def run(
-        self, *command: str, check: bool = True, timeout_s: float = 120
-    ) -> subprocess.CompletedProcess[str]:
-        result = subprocess.run(
-            ["nsenter", "--target", str(self._leader), "--all", *command],
-            capture_output=True,
-            text=True,
-            timeout=timeout_s,
-            check=False,
-        )
-        if check and result.returncode:
-            raise FailedError(
-                f"{' '.join(command)}: {result.returncode}: {result.stdout[-500:]}{result.stderr[-1500:]}"
-            )
-        return result
-
-    def start(self, *command: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            ["nsenter", "--target", str(self._leader), "--all", *command], stdout=subprocess.PIPE, text=True
-        )
-
-    def systemctl(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        return self.run("systemctl", *command, check=check)
-
-    def show(self, *properties: str, unit: str = "aurexd.service") -> dict[str, str]:
-        text = self.systemctl("show", unit, "--property", ",".join(properties)).stdout
-        return dict(line.split("=", 1) for line in text.splitlines())
-
-    def write(self, path: str, text: str, mode: str = "644") -> None:
-        self.run(
-            "sh",
-            "-c",
-            f"mkdir -p $(dirname {path}) && printf '%s' \"$1\" > {path} && chmod {mode} {path}",
-            "sh",
-            text,
-        )
-
-    def journal(self, *matches: str) -> list[dict[str, Any]]:
-        text = self.run("journalctl", "--no-pager", "-o", "json", "--all", *matches).stdout
-        return [json.loads(line) for line in text.splitlines()]
-
-    def get(self, path: str) -> Any:
-        program = "import sys,urllib.request as u;print(u.urlopen('http://127.0.0.1:8000'+sys.argv[1],timeout=20).read().decode())"
-        return json.loads(self.run(PYTHON, "-c", program, path).stdout)
-
-    def wait_for(self, condition: Callable[[], object], what: str, within_s: float = 60) -> None:
-        began = time.monotonic()
-        while not condition():
-            expect(time.monotonic() - began < within_s, f"not within {within_s:g} s: {what}")
-            time.sleep(0.1)
 
 
 @contextlib.contextmanager
@@ -215,7 +124,7 @@ def booted(lower: Path, tree: Path, folder: Path) -> Iterator[Machine]:
                 (folder / "console").read_text()[-2000:],
             )
             time.sleep(0.1)
-        machine = Machine(leader)
+        machine = Machine("nsenter", "--target", str(leader), "--all")
         machine.systemctl("is-system-running", "--wait", check=False)
         yield machine
     finally:
@@ -501,7 +410,7 @@ def uninstalled(machine: Machine) -> str:
     )
 
 
-CHECKS: list[tuple[str, Callable[[Machine], str]]] = [
+CHECKS: list[Check] = [
     ("`make install`, sysusers, tmpfiles", installed),
     ("`systemd-analyze`", verified),
     ("Start to READY", started),
@@ -520,83 +429,6 @@ CHECKS: list[tuple[str, Callable[[Machine], str]]] = [
 ]
 
 
-def debian(release: str) -> Path:
-    """The root of another Debian, as small as it can be; fetched where it is not there yet."""
-    root = ROOT / "build" / f"debian-{release}"
-    if not (root / "usr" / "bin" / "make").exists():
-        shutil.rmtree(root, ignore_errors=True)
-        subprocess.run(
-            ["debootstrap", "--variant=minbase", f"--include={PACKAGES}", release, str(root)],
-            check=True,
-            stdout=subprocess.DEVNULL,
-        )
-    return root
-
-
-def install_elsewhere(root: Path, tree: Path, folder: Path) -> None:
-    """`make install`, run in another Debian, by its Python."""
-    subprocess.run(["make", "--silent", "dashboard"], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
-    source, wheels, base = folder / "source", folder / "wheels", folder / "install"
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True)
-    for name in filter(None, listed.stdout.split("\0")):
-        if (ROOT / name).is_file():
-            (source / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, source / name)
-    shutil.copytree(ROOT / "aurexd" / "dashboard", source / "aurexd" / "dashboard", dirs_exist_ok=True)
-    version = "import sys; print('{}.{}'.format(*sys.version_info))"
-    python = subprocess.run(
-        ["chroot", str(root), "python3", "-c", version], check=True, capture_output=True, text=True
-    ).stdout.strip()
-    needed = [need for need in importlib.metadata.requires("aurexd") or () if "extra ==" not in need]
-    kinds = ("manylinux2014", "manylinux_2_17", "manylinux_2_28", "manylinux_2_34")
-    subprocess.run(
-        [
-            *(sys.executable, "-m", "pip", "download", "--quiet", "--dest", str(wheels)),
-            *("--constraint", "constraints.txt", "--only-binary", ":all:", "--python-version", python),
-            *(
-                "--implementation",
-                "cp",
-                "--abi",
-                f"cp{python.replace('.', '')}",
-                "--abi",
-                "abi3",
-                "--abi",
-                "none",
-            ),
-            *(word for kind in kinds for word in ("--platform", f"{kind}_{os.uname().machine}")),
-            *("--platform", "any", "setuptools", *needed),
-        ],
-        cwd=ROOT,
-        check=True,
-        stderr=subprocess.DEVNULL,
-    )
-    base.mkdir()
-    tree.mkdir()
-    script = INSTALL.format(base=base, lower=root, source=source, tree=tree, wheels=wheels)
-    subprocess.run(
-        ["unshare", "--mount", "--propagation", "private", "bash", "-c", script],
-        check=True,
-        stdout=subprocess.DEVNULL,
-    )
-
-
-def install_here(tree: Path) -> None:
-    subprocess.run(
-        ["make", "--silent", "install", f"DESTDIR={tree}"], cwd=ROOT, check=True, stdout=subprocess.DEVNULL
-    )
-
-
-def add_files(tree: Path) -> None:
-    """What this test needs beside it."""
-    installed = sorted(f"/{path.relative_to(tree)}" for path in tree.rglob("*") if not path.is_dir())
-    place = tree / PLACE.relative_to("/")
-    place.mkdir(parents=True)
-    for name in ("stuck.py", "clients.py"):
-        shutil.copy(HERE / name, place)
-    shutil.copy(ROOT / "Makefile", place)
-    (place / "installed").write_text("".join(f"{file}\n" for file in installed))
-
-
 def main() -> int:
     """Show everything; the table goes to standard output."""
     parser = argparse.ArgumentParser(description="Shows the service under a systemd that is booted for it.")
@@ -610,7 +442,6 @@ def main() -> int:
             "make systemd needs root, and systemd-nspawn (Debian: apt-get install systemd-container)\n"
         )
         return 1
-    good = True
     with tempfile.TemporaryDirectory(prefix="aurexd-systemd-", dir="/var/tmp") as name:
         folder = Path(name)
         tree = folder / "tree"
@@ -621,18 +452,7 @@ def main() -> int:
             install_here(tree)
         add_files(tree)
         with booted(lower, tree, folder) as machine:
-            version = machine.systemctl("--version").stdout.split("\n")[0]
-            sys.stdout.write(f"{version}\n\n| | |\n|---|---|\n")
-            for title, check in CHECKS:
-                try:
-                    seen = check(machine)
-                except (FailedError, LookupError, ValueError) as error:
-                    good, seen = False, f"**failed**: {error}"
-                    sys.stderr.write(
-                        machine.run("journalctl", "-u", "aurexd", "-n", "30", "--no-pager").stdout
-                    )
-                sys.stdout.write(f"| {title} | {seen} |\n")
-                sys.stdout.flush()
+            good = show(machine, CHECKS)
     return 0 if good else 1
 
 
