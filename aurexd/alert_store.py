@@ -251,9 +251,9 @@ class AlertStore:
         return tuple(fired)
 
     @property
-    def rules_count(self) -> int:
-        """How many rules there are."""
-        return len(self._evaluator().rules)
+    def phases(self) -> dict[str, int]:
+        """How many rules are in each phase."""
+        return {phase.value: count for phase, count in self._evaluator().phases.items()}
 
     def calm(self, symbols: Iterable[str]) -> dict[str, Calm]:
         """Between which prices of each nothing fires."""

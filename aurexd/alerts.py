@@ -79,6 +79,10 @@ class Evaluator:
         """`calendars`: what each symbol's market calls a session; a symbol without one has no rules that fire."""
         self.rules: dict[int, Rule] = {}
         """By number."""
+        self.phases: dict[Phase, int] = dict.fromkeys(Phase, 0)
+        """How many rules are in each, as of the last `take_changes`."""
+        self._counted: dict[int, Phase] = {}
+        """Number → the phase that a rule is counted in."""
         self._calendars = calendars
         self._symbols: dict[str, Watch] = {}
         self._storms: dict[str, deque[EpochUs]] = {}
@@ -127,6 +131,7 @@ class Evaluator:
     def recall_rule(self, rule: Rule) -> None:
         """A rule, as it was stored."""
         self.rules[rule.number] = rule
+        self._count(rule)
         symbol = self._symbol(rule.symbol)
         if rule.is_watched:
             symbol.place(rule)
@@ -142,6 +147,7 @@ class Evaluator:
     def withdraw(self, number: int) -> Rule:
         """Take a rule out, to change it or for good."""
         rule = self.rules.pop(number)
+        self.phases[self._counted.pop(number)] -= 1
         if rule.is_watched:
             self._symbol(rule.symbol).displace(rule)
         return rule
@@ -193,6 +199,8 @@ class Evaluator:
 
     def take_changes(self) -> Changes:
         """What became of the rules since the last time."""
+        for rule in self._changed.values():
+            self._count(rule)
         changes = Changes(
             tuple(self._fired),
             tuple(self._changed.values()),
@@ -207,6 +215,14 @@ class Evaluator:
         return CALM if known is None else known.calm()
 
     # --- inside ---
+
+    def _count(self, rule: Rule) -> None:
+        """Here rather than where it is asked for: to look at 100,000 rules takes a tenth of a second."""
+        before, phase = self._counted.get(rule.number), rule.standing.phase
+        if before is not None:
+            self.phases[before] -= 1
+        self.phases[phase] += 1
+        self._counted[rule.number] = phase
 
     def _judge(self, symbol: Watch, price: SeenPrice, step: Step | None) -> list[tuple[int, int]]:
         """Arm what comes back, have wait what waits; the rules whose condition holds, with the end that was passed."""

@@ -367,7 +367,7 @@ class Store:
             for symbol in judged.symbols:
                 self._write_candles(symbol)
             fired = self._alerts.write(judged, now)
-        return Appended(fired=fired, calm=self._alerts.calm(judged.symbols), rules=self._alerts.rules_count)
+        return Appended(fired=fired, calm=self._alerts.calm(judged.symbols), rules=self._alerts.phases)
 
     def begin_run(self, now: EpochUs) -> None:
         """From here on the record is this run's; to be said before the first `append`, and harmless after it.

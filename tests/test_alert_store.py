@@ -285,6 +285,24 @@ def test_everything_is_counted(store: Store) -> None:
     assert (totals.owners, totals.alerts, totals.unacknowledged) == (2, 1, 1)
 
 
+def test_with_each_batch_it_is_said_how_many_rules_are_armed_and_how_many_are_not(store: Store) -> None:
+    store.create_rule(asked(Above(level=L100)))
+    store.create_rule(asked(CrossesUp(level=L100), "r-2", repeat=Repeat.EVERY_TIME))
+    store.create_rule(asked(Above(level=Decimal(200)), "r-3", expires="2025-10-27T00:00:05Z"))
+    seen = [
+        store.append([priced(close, s)]).rules for close, s in [("99", 1), ("101", 2), ("99", 3), ("99", 6)]
+    ]
+    assert [tuple(rules.values()) for rules in seen] == [
+        (3, 0, 0, 0),
+        (1, 1, 1, 0),
+        (2, 0, 1, 0),
+        (1, 0, 1, 1),
+    ]
+    assert list(seen[0]) == ["armed", "disarmed", "done", "expired"]
+    store.delete_rule("alice", "r-2")
+    assert sum(store.append([priced("99", 7)]).rules.values()) == 2
+
+
 # --- what fired is what the record says, however it was cut ---
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from decimal import Decimal
 from typing import Any
 
@@ -159,6 +160,8 @@ class Record:
         for changed in changes.rules:
             self.rules[changed.number] = msgspec.json.encode(changed)
         self.steps |= changes.steps
+        phases = Counter(rule.standing.phase for rule in self.evaluator.rules.values())
+        assert Counter(self.evaluator.phases) == phases
 
 
 # --- against the naive fold ---

@@ -322,8 +322,8 @@ class StoreStatus(Message, frozen=True, kw_only=True, gc=False):
     """Batches that could not be written, since start."""
     judged: int = 0
     """Prices committed since start, each judged by the alert rules for it."""
-    alert_rules: int | None = None
-    """As of the last batch; None before it."""
+    alert_rules: dict[str, int] | None = None
+    """Phase → how many are in it, as of the last batch; None before it."""
     deleted: int = 0
     """Rows that retention has deleted since start."""
     batches: Buckets | None = None
@@ -483,8 +483,8 @@ class Appended(Message, frozen=True, kw_only=True, gc=False):
     fired: tuple[AlertFired, ...]
     calm: dict[str, Calm]
     """Symbol → between which prices nothing fires from here on."""
-    rules: int
-    """So many there are."""
+    rules: dict[str, int]
+    """Phase → how many are in it."""
 
 
 class CreateRule(Ask[AlertRule], frozen=True, kw_only=True, gc=False):

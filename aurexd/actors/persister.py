@@ -294,7 +294,7 @@ class Persister(TrioActor):
         self._reason: str | None = None
         self._failures = 0
         self._stored = self._judged_prices = 0
-        self._alert_rules: int | None = None
+        self._alert_rules: dict[str, int] | None = None
         self._failed_batches = 0
         self._deleted = 0
         self._batches = Histogram(BATCH_SIZES)

@@ -585,9 +585,10 @@ MEASURES: dict[str, tuple[Measure, ...]] = {
         Measure(
             "aurexd_alert_rules",
             "gauge",
-            "Rules of all owners, those that are done or expired included.",
-            (),
-            _store(lambda s: _one(s.alert_rules)),
+            "Rules of all owners by state; `disarmed`: the price must come back first. One that is snoozed or rests "
+            "counts as what it is afterwards.",
+            ("state",),
+            _store(lambda s: _each(s.alert_rules or {})),
         ),
         Measure(
             "aurexd_alerts_judged_prices",

@@ -300,6 +300,17 @@ async def test_a_reload_that_went_wrong_is_seen() -> None:
         assert found("aurexd_config_restart_needed_settings") == 2
 
 
+async def test_rules_are_told_by_their_state() -> None:
+    async with serving() as served:
+        assert (await scrape(served))("aurexd_alert_rules", state="armed") is None, "not known yet"
+        served.persister.store = StoreStatus(
+            state=StoreState.OK, since=START, alert_rules={"armed": 3, "disarmed": 0}
+        )
+        found = await scrape(served)
+        assert found("aurexd_alert_rules", state="armed") == 3
+        assert found("aurexd_alert_rules", state="disarmed") == 0
+
+
 async def test_the_store_says_how_it_is() -> None:
     async with serving() as served:
         state = StoreState.DEGRADED
