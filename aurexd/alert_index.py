@@ -44,6 +44,9 @@ class Thresholds:
     def __len__(self) -> int:
         return len(self._items) + len(self._new)
 
+    def __bool__(self) -> bool:
+        return self.highest is not BELOW_ALL
+
     def add(self, item: Item) -> None:
         """One more."""
         self._new.append(item)
@@ -159,6 +162,10 @@ class Gauge:
     def is_quiet(self, measure: Decimal) -> bool:
         """Whether the measure passes nothing, and nothing comes back."""
         return self.armed.lowest > measure and self.disarmed.highest < measure and self.held.highest < measure
+
+    def rests_below(self, most: Decimal) -> bool:
+        """Whether no measure up to that passes anything or brings anything back."""
+        return self.armed.lowest > most and not self.disarmed and not self.held
 
     def pass_to(self, measure: Decimal) -> tuple[list[Item], list[Item]]:
         """Take out what the measure passes, and what it has come back from."""

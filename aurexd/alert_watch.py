@@ -352,27 +352,46 @@ class Watch:
         """The gauges of windows in which the newest price moves something, with what it measures there; then it is one
         of those before."""
         found: list[tuple[Gauge, Decimal]] = []
+        if self.gauges:
+            # In no window has it moved farther than in the longest.
+            low, high = self.windows.extremes(EpochUs(self.time - self.windows.length_us)) or (price, price)
+            low, high = min(low, price), max(high, price)
+            most = high - low
+            most_percent = HUNDRED * most / low if low > 0 else ABOVE_ALL
         for length, gauges in self.gauges.items():
-            after = EpochUs(self.time - length)
-            before = self.windows.extremes(after)
-            low, high = (price, price) if before is None else before
-            rise, fall = price - low, high - price
-            up, down = max(rise, ZERO), max(fall, ZERO)
             for (kind, direction), gauge in gauges.items():
-                if kind is NewHigh or kind is NewLow:
-                    known = before is not None and self.windows.since <= after
-                    measure = (-fall if kind is NewHigh else -rise) if known else NOTHING
-                elif kind is Moves:
-                    measure = _of(up, down, direction)
-                else:
-                    bottom, top = min(low, price), max(high, price)
-                    up_percent = HUNDRED * up / bottom if bottom > 0 else NOTHING
-                    measure = _of(up_percent, HUNDRED * down / top, direction)
-                if not gauge.is_quiet(measure):
-                    found.append((gauge, measure))
+                if not gauge.rests_below(
+                    most if kind is Moves else most_percent if kind is MovesPercent else ABOVE_ALL
+                ):
+                    measure = self._measure(kind, direction, length, price)
+                    if not gauge.is_quiet(measure):
+                        found.append((gauge, measure))
         if self.gauges or self.windows.length_us:  # a rule may come that looks back over this price
             self.windows.add(self.time, price)
         return found
+
+    def _measure(
+        self, kind: type[AnyCondition], direction: Direction, length_us: int, price: Decimal
+    ) -> Decimal:
+        """What a price measures in a window, held against those before it."""
+        after = EpochUs(self.time - length_us)
+        before = self.windows.extremes(after)
+        if kind is NewHigh or kind is NewLow:
+            if before is None or self.windows.since > after:
+                return NOTHING
+            return price - before[1] if kind is NewHigh else before[0] - price
+        low, high = (price, price) if before is None else (min(before[0], price), max(before[1], price))
+        up, down = price - low, high - price
+        if kind is MovesPercent:
+            up = HUNDRED * up / low if low > 0 else NOTHING
+            down = HUNDRED * down / high
+        match direction:
+            case Direction.UP:
+                return up
+            case Direction.DOWN:
+                return down
+            case Direction.EITHER:
+                return max(up, down)
 
     def calm(self) -> Calm:
         """Between which prices nothing fires, nor is armed."""
@@ -399,16 +418,6 @@ def is_held(rule: Rule, arrival: EpochUs, time: EpochUs) -> bool:
     """Whether it must not fire at a price that arrived then, and has that time."""
     until, over = rule.held_until(), rule.standing.session_over
     return (until is not None and arrival < until) or (over is not None and time < over)
-
-
-def _of(up: Decimal, down: Decimal, direction: Direction) -> Decimal:
-    match direction:
-        case Direction.UP:
-            return up
-        case Direction.DOWN:
-            return down
-        case Direction.EITHER:
-            return max(up, down)
 
 
 def _thresholds(
