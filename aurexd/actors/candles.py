@@ -71,7 +71,7 @@ class Candles(TrioActor):
         self._persister = persister
         self._clock = clock
         self._known = 0
-        """So much of the inbox is in the books already."""
+        """So many `Decided` of the inbox are in the books already."""
         self._publish_at = 0.0
         self._late: dict[str, int] = {}
         self._late_said_at = -LATE_EVERY_S
@@ -86,7 +86,7 @@ class Candles(TrioActor):
             )
         else:
             # After a crash: who told us these told the persister before, and has not come back yet.
-            self._known = self.actor_inbox.statistics().depth
+            self._known = self.actor_inbox.waiting(Decided)
             for symbol, rules in self._rules.items():
                 if symbol in kept:
                     book = self._books[symbol] = Book(rules.days, _exact(kept[symbol], rules.decimals))

@@ -86,6 +86,11 @@ class Inbox:
         """Is nothing waiting?"""
         return not self._envelopes
 
+    def waiting(self, kind: type) -> int:
+        """How many messages of a kind wait."""
+        with self._lock:
+            return sum(isinstance(envelope.message, kind) for envelope in self._envelopes)
+
     def statistics(self) -> InboxStatistics:
         """How full it is."""
         return InboxStatistics(len(self._envelopes), self._peak, self.capacity)

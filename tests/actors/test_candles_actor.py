@@ -9,7 +9,7 @@ import structlog.testing
 import trio
 import trio.testing
 
-from aurexd.actors.candles import LATE_EVERY_S, PUBLISH_EVERY_S, CandleRules, Candles
+from aurexd.actors.candles import LATE_EVERY_S, PUBLISH_EVERY_S, CandleRules, Candles, TimePassed
 from aurexd.actors.messages import CandlesChanged, Decided, Decision, GetBooks
 from aurexd.actors.trio_actor import TrioActor, start_actor
 from aurexd.candles import FINAL_AFTER_S, Book, KeptBook, PublishedCandle, utc_day
@@ -78,8 +78,8 @@ async def line(books: dict[str, KeptBook[float]] | None = None, **how: Any) -> A
             persister=await start_actor(nursery, made.persister),
             clock=made.clock,
         )
-        for price in how.get("waiting", ()):
-            made.actor.actor_ref.tell(decided(price))
+        for message in how.get("waiting", ()):
+            made.actor.actor_ref.tell(message)
         made.ref = await start_actor(nursery, made.actor)
         await trio.testing.wait_all_tasks_blocked()
         yield made
@@ -157,7 +157,7 @@ async def test_it_goes_on_from_what_is_stored_and_says_so_at_once(autojump_clock
 async def test_prices_that_waited_for_its_restart_are_stored_already_and_not_counted_twice(
     autojump_clock: object,
 ) -> None:
-    waiting = [price_at("2706.90", source_time=START)]
+    waiting = [TimePassed(), decided(price_at("2706.90", source_time=START)), TimePassed()]
     async with line(stored("2000.50", "2706.90"), waiting=waiting) as served:
         await served.prices("2001.00")
         assert served.seen()[-1].ticks == 3
