@@ -196,7 +196,7 @@ ROWS: dict[str, tuple[Panel, ...]] = {
         Panel(
             "Rules, and prices judged",
             {
-                "rules": f"aurexd_alert_rules{HERE}",
+                "rules {{state}}": f"sum by (state) (aurexd_alert_rules{HERE})",
                 "prices a second": rate("aurexd_alerts_judged_prices_total"),
             },
         ),
