@@ -158,6 +158,8 @@ def _watch(client: Client, options: argparse.Namespace) -> None:
         for reply in replies:
             for symbol in reply["symbols"]:
                 print_json(symbol, indent=None)
+            for name in reply.get("gone", ()):
+                print_json({"symbol": name, "gone": True}, indent=None)
         return
     console = _console()
     if console.is_terminal:
@@ -168,6 +170,8 @@ def _watch(client: Client, options: argparse.Namespace) -> None:
     for reply in replies:
         for symbol in reply["symbols"]:
             print_text(price_line(symbol) + "\n")
+        for name in reply.get("gone", ()):
+            print_text(f"{name} is gone: the daemon has it no more\n")
 
 
 def _watch_live(console: Console, replies: Iterator[dict[str, Any]]) -> None:
@@ -179,6 +183,8 @@ def _watch_live(console: Console, replies: Iterator[dict[str, Any]]) -> None:
     with Live(console=console, auto_refresh=False) as live:
         for reply in replies:
             known |= {symbol["symbol"]: symbol for symbol in reply["symbols"]}
+            for name in reply.get("gone", ()):
+                known.pop(name, None)
             live.update(prices(known.values()), refresh=True)
 
 

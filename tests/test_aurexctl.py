@@ -281,6 +281,24 @@ def test_each_command_asks_its_question_and_shows_the_answer(
                 assert text in printed
 
 
+@pytest.mark.parametrize(
+    ("flags", "printed"),
+    [
+        ([], "2026-11-28T02:09:10Z XAUUSD 2700.50 live alltick\nXAUUSD is gone: the daemon has it no more\n"),
+        (["--json"], json.dumps(SYMBOL) + '\n{"symbol": "XAUUSD", "gone": true}\n'),
+    ],
+    ids=["for people", "for programs"],
+)
+def test_a_symbol_that_is_taken_out_is_said_to_who_watches_it(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, flags: list[str], printed: str
+) -> None:
+    with standing_in(
+        tmp_path / "control", says({"symbols": [SYMBOL], "gone": []}, {"symbols": [], "gone": ["XAUUSD"]})
+    ):
+        assert run(tmp_path / "control", *flags, "watch") == 0
+    assert capsys.readouterr().out == printed
+
+
 def test_sessions_in_several_replies_are_one_table_and_one_document(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

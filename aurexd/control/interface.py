@@ -372,6 +372,7 @@ class Seen(Struct, frozen=True, kw_only=True, gc=False):
         list[SymbolStatus],
         Meta(description="First all, then those that changed; none: a sign of life, every 5 seconds."),
     ]
+    gone: Annotated[list[str], Meta(description="Those that the daemon has no more, since the last reply.")]
 
 
 class Watch(Method[Seen], frozen=True, kw_only=True, gc=False):

@@ -341,10 +341,15 @@ class Operator:
                 for state in states
                 if (symbols is None or state.symbol in symbols) and state != seen.get(state.symbol)
             ]
-            answer = interface.Seen(symbols=[symbol_status(state, self._clock.now()) for state in changed])
+            gone = [name for name in seen if name not in names]
+            for name in gone:
+                del seen[name]
+            answer = interface.Seen(
+                symbols=[symbol_status(state, self._clock.now()) for state in changed], gone=gone
+            )
             if more is None:
                 return answer
-            if changed or trio.current_time() - said_at >= SIGN_OF_LIFE_S:
+            if changed or gone or trio.current_time() - said_at >= SIGN_OF_LIFE_S:
                 await more(answer)
                 seen |= {state.symbol: state for state in changed}
                 said_at = trio.current_time()

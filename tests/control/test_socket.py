@@ -50,7 +50,7 @@ class Scripted:
                 raise trio.TooSlowError("nobody is at home")
             case interface.Watch(symbols=symbols):
                 if more is None:
-                    return Seen(symbols=[])
+                    return Seen(symbols=[], gone=[])
                 self.streaming += 1
                 try:
                     while symbols is None or len(symbols) > 1:
@@ -58,7 +58,7 @@ class Scripted:
                         await trio.sleep(1)
                 finally:
                     self.streaming -= 1
-                return Seen(symbols=[])
+                return Seen(symbols=[], gone=[])
             case interface.Reload():
                 await trio.sleep(10)
                 self.reloaded.set()

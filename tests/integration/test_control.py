@@ -167,6 +167,31 @@ def test_a_session_is_found_and_kicked_and_the_daemon_drained(tmp_path: Path) ->
         assert not asked.socket.exists()
 
 
+def test_who_watches_is_told_of_a_symbol_that_is_taken_out_and_of_its_return(tmp_path: Path) -> None:
+    asked, config = Asked(tmp_path), CONFIG.format(folder=tmp_path)
+    both = config + '[symbols.OTHER]\ninstrument = "test"\ncalendar = "always"\n'
+    with (
+        Running(tmp_path, both) as daemon,
+        varlink.Client(f"unix:{asked.socket}") as client,
+        client.open(NAME) as connection,
+    ):
+        replies = connection.Watch(_more=True)
+        first = next(replies)
+        assert ({symbol["symbol"] for symbol in first["symbols"]}, first["gone"]) == (
+            {"TESTGOLD", "OTHER"},
+            [],
+        )
+        for text, told in ((config, lambda reply: reply["gone"] == ["OTHER"]), (both, shows_other)):
+            daemon.configure(text)
+            asked.by_aurexctl("reload")
+            assert next(filter(told, replies))
+        assert daemon.stop() == 0
+
+
+def shows_other(reply: dict[str, Any]) -> bool:
+    return any(symbol["symbol"] == "OTHER" for symbol in reply["symbols"])
+
+
 def test_an_alert_is_seen_and_explained_whosever_it_is(tmp_path: Path) -> None:
     asked = Asked(tmp_path)
     with Running(tmp_path, CONFIG.format(folder=tmp_path)) as daemon:
