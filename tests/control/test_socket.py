@@ -162,7 +162,7 @@ async def test_what_was_ordered_is_done_though_who_ordered_it_has_gone(
 @pytest.mark.usefixtures("stranger")
 async def test_a_stranger_may_look_and_change_nothing(tmp_path: Path, loopback_clock: Clock) -> None:
     async with serving(tmp_path) as (operator, path), calling(path) as caller:
-        assert await caller.call("Watch") == {"symbols": []}
+        assert await caller.call("Watch") == {"symbols": [], "gone": []}
         for method in (m for m in interface.METHODS if m.changes):
             parameters = dict.fromkeys(method.__struct_fields__, "info")
             with capture_logs() as logs, pytest.raises(RefusedError) as refused:
