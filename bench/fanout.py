@@ -100,13 +100,15 @@ def one_run(name: str, case: Case, folder: Path) -> tuple[dict[str, float], list
             before_s = server.cpu_s()
             server.publish(case.rate, case.messages)
             time.sleep(case.messages / case.rate)
-            load.wait_prices(case.connections * case.messages, WITHIN_S)
+            wanted = case.connections * case.messages
+            load.wait_prices(wanted, WITHIN_S)
             used_s = server.cpu_s() - before_s
             found = load.report()
             full_kb = server.rss_kb()
     return {
         "us_per_message": used_s / max(1, found["delivered"]) * 1e6,
         "clients_us_per_message": (found["cpu_s"] - clients_s) / max(1, found["delivered"]) * 1e6,
+        **({"us_per_price": used_s / wanted * 1e6} if case.channels else {}),
         "p50_ms": found["delay_ms"].get("p50", 0.0),
         "p99_ms": found["delay_ms"].get("p99", 0.0),
         "kb_per_connection": (full_kb - empty_kb) / case.connections,

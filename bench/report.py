@@ -26,6 +26,7 @@ class Figure(NamedTuple):
 
 FIGURES = {
     "us_per_message": Figure("CPU µs a message", digits=2),
+    "us_per_price": Figure("CPU µs a price and client", digits=2),
     "admitted_per_s": Figure("admitted a second", more_is_better=True, digits=0),
     "ticks_per_cpu_s": Figure("prices a CPU second", more_is_better=True, digits=0),
     "page_p50_ms": Figure("page p50 ms"),
