@@ -1,6 +1,7 @@
 """Many clients at once: how fast a server lets them in, and what those who are there notice.
 
     python bench/arrivals.py [--connections 2000] [--tls] [--at-once 1000] [--servers NAME,NAME] [--runs 3]
+        [--json FILE]
 
 A hundred watchers get ten prices a second; then the others are offered as fast as their process can, `--at-once` of
 them under way at any time. Told is how many a second got in, what each cost the server (the prices that went out
@@ -17,6 +18,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import ledger
 from load import Load
 from report import Row, told
 from servers import ALL, ON_CLIENTS, missing, named, serving, stay_off
@@ -110,12 +112,15 @@ def main() -> None:
     parser.add_argument("--at-once", type=int, default=1000)
     parser.add_argument("--servers", type=named, default=SERVERS, metavar="NAME,NAME", help=", ".join(ALL))
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--json", type=Path, metavar="FILE")
     args = parser.parse_args()
     case = Case(args.connections, args.tls, args.at_once)
     stay_off()
     with tempfile.TemporaryDirectory() as folder:
         rows = measure(case, args.servers, args.runs, Path(folder), lambda text: print(text, file=sys.stderr))
     print(told(rows))
+    if args.json is not None:
+        ledger.write(ledger.record(list(rows)), args.json)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Fan-out: CPU per delivered message, delay and memory per connection, aurexd and its peers in turn.
 
     python bench/fanout.py [--connections 1000] [--rate 10] [--messages 100] [--tls] [--servers NAME,NAME] [--runs 3]
-        [--symbols 1] [--channels price,status,candle] [--mixed]
+        [--json FILE] [--symbols 1] [--channels price,status,candle] [--mixed]
 
 Everybody publishes the same price, of the same size; `load.c` reads it, and counts what is lost or repeated: that is a
 problem. CPU is that of the server's processes from the first message until the last has arrived; the delay is from the
@@ -23,6 +23,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import ledger
 from load import Load, prices
 from report import Row, told
 from servers import ALL, ON_CLIENTS, missing, named, serving, stay_off, symbol
@@ -156,6 +157,7 @@ def main() -> None:
     parser.add_argument("--symbols", type=int, default=1)
     parser.add_argument("--channels", default="")
     parser.add_argument("--mixed", action="store_true")
+    parser.add_argument("--json", type=Path, metavar="FILE")
     args = parser.parse_args()
     channels = tuple(args.channels.split(",")) if args.channels else ()
     case = Case(args.connections, args.rate, args.messages, args.tls, args.symbols, channels, args.mixed)
@@ -163,6 +165,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         rows = measure(case, args.servers, args.runs, Path(folder), lambda text: print(text, file=sys.stderr))
     print(told(rows))
+    if args.json is not None:
+        ledger.write(ledger.record(list(rows)), args.json)
 
 
 if __name__ == "__main__":

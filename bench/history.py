@@ -1,6 +1,6 @@
 """History: a month of minutes replayed into a database, then asked for at every interval, page by page.
 
-    python bench/history.py [--file BARS.csv] [--decimals 3] [--rounds 20] [--runs 3]
+    python bench/history.py [--file BARS.csv] [--decimals 3] [--rounds 20] [--runs 3] [--json FILE]
 
 Without a file it makes a seeded month of 1-minute bars. Times are those of whole HTTP requests on connections of their
 own, in milliseconds; `page` is the newest 1000 candles, `month` each page of 1000 on the way back to the first, and
@@ -22,6 +22,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import ledger
 from harness import aurexd, free_port, process
 from recording import closes_of, make_bars
 from report import Row, told
@@ -179,6 +180,7 @@ def main() -> None:
     parser.add_argument("--decimals", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--json", type=Path, metavar="FILE")
     args = parser.parse_args()
     stay_off()
     with tempfile.TemporaryDirectory() as folder:
@@ -191,6 +193,8 @@ def main() -> None:
             lambda text: print(text, file=sys.stderr),
         )
     print(told(rows))
+    if args.json is not None:
+        ledger.write(ledger.record(list(rows)), args.json)
     if any(row.problems for row in rows):
         raise SystemExit(1)
 

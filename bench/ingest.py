@@ -1,7 +1,7 @@
 """Ingest: a recording replayed as fast as possible, or so many prices a second, through the whole daemon.
 
     python bench/ingest.py [--ticks 40000] [--spacing 0.05] [--clients 100] [--pause 0.2]
-        [--rules 0] [--firing 0] [--rate 0]
+        [--rules 0] [--firing 0] [--rate 0] [--runs 3] [--json FILE]
     python bench/ingest.py --file BARS.csv [--decimals 3]
 
 Source, checks, aggregator, candles, alerts, hub, its clients, and SQLite: what a price costs the whole process until
@@ -38,6 +38,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import ledger
 from harness import PATH, Crowd, aurexd, cpu_s, free_port, process, rss_kb
 from load import Load, prices
 from recording import closes_of, make_ticks
@@ -349,6 +350,7 @@ def main() -> None:
     parser.add_argument("--file", type=Path)
     parser.add_argument("--decimals", type=int, default=3)
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--json", type=Path, metavar="FILE")
     args = parser.parse_args()
     case = Case(
         args.ticks,
@@ -367,6 +369,8 @@ def main() -> None:
             "ingest", [case], args.runs, Path(folder), lambda text: print(text, file=sys.stderr, flush=True)
         )
     print(told(rows))
+    if args.json is not None:
+        ledger.write(ledger.record(list(rows)), args.json)
     if any(row.problems for row in rows):
         raise SystemExit(1)
 

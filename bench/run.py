@@ -22,7 +22,6 @@ import fanout
 import history
 import ingest
 import ledger
-import msgspec
 from report import Row, told
 from servers import ALL, stay_off
 
@@ -117,7 +116,7 @@ def main() -> None:
     if before is not None:
         print("\n" + ledger.compared(before, now)[0])
     if args.json is not None:
-        args.json.write_bytes(msgspec.json.format(msgspec.json.encode(now)) + b"\n")
+        ledger.write(now, args.json)
     if args.keep:
         ledger.append(now)
 
