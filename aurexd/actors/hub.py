@@ -116,6 +116,8 @@ class Hub(TrioActor):
         self._candles: dict[str, PublishedCandle] = {}
         """The newest candle of each channel that nobody has asked for yet: it has no messages, and costs nothing."""
         self._due: list[Update] = []
+        self._asked: list[object] = []
+        """What sessions ask: it is done when all is sent that was published."""
         self._ring: SendRing | None = None
         self._audiences: dict[tuple[str, bool, frozenset[str]], Audience] = {}
         self._connections = 0
@@ -179,15 +181,23 @@ class Hub(TrioActor):
                 return tuple(self._sessions())
             case KickSession(session_id=session_id):
                 return self._kick(session_id)
+            case SessionOpened() | SessionClosed() | Subscribe() | Unsubscribe() | SendSnapshot():
+                self._asked.append(message)
             case _:
-                # A session sees all that was published before it came as its snapshot, not as an update.
-                await self._fan_out()
+                await self.on_batch()
                 await self._serve(message)
         return None
 
     async def on_batch(self) -> None:
-        """Send what is due: everything published in one run of messages leaves in one write."""
+        """Send what is due: everything published in one run of messages leaves in one write. Then do what sessions ask.
+
+        A session sees all that was published before it came as its snapshot, not as an update. Were it let in between
+        two prices, each would need a pass of its own over all the others: in a storm there are hundreds a second.
+        """
         await self._fan_out()
+        asked, self._asked = self._asked, []
+        for message in asked:
+            await self._serve(message)
 
     async def on_stop(self) -> None:
         """Send what is due, leave what is known to the next hub, and say good-bye to every client."""

@@ -361,11 +361,26 @@ async def test_a_subscription_is_answered_then_comes_the_snapshot_then_what_is_n
             Subscribe(session=client.session, channels=(PRICE, "price:GC"), request_id="a"),
             price("4.00"),
         )
+        await house.tell(price("5.00"))
         answer, current, fresh = client.line.take()
         assert (answer["type"], answer["id"]) == ("subscribed", "a")
         where = {"epoch": house.hub.epoch, "recovered": False}
-        assert answer["data"]["channels"] == {PRICE: {**where, "count": 3}, "price:GC": {**where, "count": 0}}
-        assert [current["update_count"], fresh["update_count"]] == [3, 4], "neither a hole nor a repeat"
+        assert answer["data"]["channels"] == {PRICE: {**where, "count": 4}, "price:GC": {**where, "count": 0}}
+        assert [current["update_count"], fresh["update_count"]] == [4, 5], "neither a hole nor a repeat"
+
+
+async def test_in_a_storm_there_is_one_pass_for_all_prices_that_are_due(autojump_clock: object) -> None:
+    async with opened() as house:
+        there = await house.open(PRICE)
+        there.line.writes.clear()
+        coming = [FakeClient(house.ref, house.clock, channels=frozenset({PRICE})) for _ in range(5)]
+        arrivals = [SessionOpened(session=client.session, channels=client.channels) for client in coming]
+        await house.tell(*(message for arrival in arrivals for message in (price("1.00"), arrival)))
+        assert len(there.line.writes) == 1
+        assert [m["update_count"] for m in there.line.take()] == [1, 2, 3, 4, 5]
+        for client in coming:
+            welcome, *rest = client.line.take()
+            assert (welcome["type"], [m["update_count"] for m in rest]) == ("welcome", [5])
 
 
 async def test_a_subscription_adds_and_what_is_there_twice_comes_once(autojump_clock: object) -> None:
@@ -415,7 +430,8 @@ async def test_a_snapshot_stands_for_what_waited_too(autojump_clock: object) -> 
         await house.tell(price("1.00"))
         client.line.full = True
         await house.tell(price("2.00"), price("3.00"))
-        await house.tell(SendSnapshot(session=client.session, channels=(PRICE,), request_id=1), price("4.00"))
+        await house.tell(SendSnapshot(session=client.session, channels=(PRICE,), request_id=1))
+        await house.tell(price("4.00"))
         client.line.full = False
         first, answer, current, fresh = client.line.take()
         assert answer["type"] == "snapshot_sent"
@@ -426,7 +442,8 @@ async def test_a_snapshot_stands_for_what_waited_too(autojump_clock: object) -> 
 async def test_a_session_that_closed_is_forgotten(autojump_clock: object) -> None:
     async with opened() as house:
         client, other = await house.open(PRICE), await house.open(PRICE)
-        await house.tell(SessionClosed(session=client.session), price("1.00"))
+        await house.tell(SessionClosed(session=client.session))
+        await house.tell(price("1.00"))
         assert client.line.take() == []
         assert len(other.line.take()) == 1
         await house.tell(SessionClosed(session=client.session))
@@ -1291,7 +1308,8 @@ async def test_a_symbol_that_comes_back_goes_on_counting_and_shows_no_old_price(
         client = await house.open()
         was = {"price:GC": Position(epoch=house.hub.epoch, count=1)}
         again = Subscribe(session=client.session, channels=("price:GC",), request_id=1, resume=was)
-        await house.tell(again, price("7.0", "GC"))
+        await house.tell(again)
+        await house.tell(price("7.0", "GC"))
         subscribed, update = client.line.take()
         position = subscribed["data"]["channels"]["price:GC"]
         assert (position["count"], position["recovered"]) == (2, False)
