@@ -3,7 +3,7 @@
     python bench/arrivals.py [--connections 2000] [--tls] [--at-once 1000] [--servers NAME,NAME] [--runs 3]
         [--json FILE]
 
-A hundred watchers get ten prices a second; then the others are offered as fast as their process can, `--at-once` of
+A hundred watchers get two prices a second; then the others are offered as fast as their process can, `--at-once` of
 them under way at any time. Told is how many a second got in, what each cost the server (the prices that went out
 meanwhile included), and the watchers' p99 delay while they came, and before. The watchers' process comes first.
 """
@@ -25,8 +25,10 @@ from servers import ALL, ON_CLIENTS, missing, named, serving, stay_off
 
 SERVERS = ("websockets", "nchan", "aurexd")
 WATCHERS = 100
-RATE = 10
-QUIET_S = 6.0
+RATE = 2
+"""A second: ten to ten thousand clients would be more than one processor sends, whether anybody comes or not."""
+
+QUIET_S = 8.0
 MOST_S = 240
 """All have come by then."""
 
