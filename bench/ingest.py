@@ -84,7 +84,8 @@ class Case(NamedTuple):
         speed = f"{self.rate:g} a second" if self.rate else "as fast as possible"
         rules = f", {self.rules:,} rules armed" if self.rules else ""
         firing = f", {self.firing:,} of them near" if self.firing else ""
-        clients = f"{self.clients} clients that {'look now and then' if self.pause_s else 'read all'}"
+        pausing = self.pause_s and self.clients > CHECKED
+        clients = f"{self.clients} clients that {'look now and then' if pausing else 'read all'}"
         return f"{what}, {speed}, {clients}{rules}{firing}"
 
 
@@ -219,16 +220,19 @@ def one_run(case: Case, file: Path, folder: Path) -> tuple[dict[str, float], lis
                 load.wait_prices((case.clients - checked) * len(closes), 5)
                 used_s = cpu_s(server.pid) - before_s
                 full_kb = rss_kb(server.pid)
+                due = sum(level.fires(closes) for level in near)
                 deadline = time.monotonic() + 5
-                while any(w.last < len(closes) for w in watchers) and time.monotonic() < deadline:
+                while time.monotonic() < deadline and (
+                    any(w.last < len(closes) for w in watchers) or len(alerts.delays_ms) < due
+                ):
                     crowd.read(0.1, lambda client, message: _see(watchers[client], message))
-                alerts.read()
+                    alerts.read()
                 found = load.look()
             crowd.close()
         problems = _wrong(found, case, len(closes))
         problems += [problem for watcher in watchers for problem in watcher.problems][:5]
         problems += [f"a client ends at price {w.last}" for w in watchers if w.last != len(closes)]
-        problems += _wrong_in(database, closes, near, len(alerts.delays_ms))
+        problems += _wrong_in(database, closes, due, len(alerts.delays_ms))
     took_s = progress[-1][0] - progress[0][0]
     figures = {
         "ticks_per_cpu_s": len(closes) / used_s,
@@ -291,7 +295,7 @@ def _wrong(found: dict[str, Any], case: Case, wanted: int) -> list[str]:
     return problems
 
 
-def _wrong_in(database: Path, closes: list[Decimal], near: list[Level], received: int) -> list[str]:
+def _wrong_in(database: Path, closes: list[Decimal], due: int, received: int) -> list[str]:
     """What is not in the database as it should be."""
     problems = []
     with closing(sqlite3.connect(database)) as db:
@@ -303,7 +307,6 @@ def _wrong_in(database: Path, closes: list[Decimal], near: list[Level], received
             if made_of != len(closes):
                 problems.append(f"stored candles of {interval} are made of {made_of} prices")
         (stored,) = db.execute("SELECT count(*) FROM alerts").fetchone()
-    due = sum(level.fires(closes) for level in near)
     if not due == stored == received:
         problems.append(f"of {due} alerts {stored} were stored and {received} received")
     return problems
