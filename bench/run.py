@@ -68,7 +68,8 @@ def measure_ingest(wanted: Wanted) -> Sequence[Row]:
 
 def measure_alerts(wanted: Wanted) -> Sequence[Row]:
     many = ingest.Case(clients=3, rules=100_000)
-    cases = [many, many._replace(firing=1000), many._replace(firing=1000, ticks=2000, rate=200)]
+    near = many._replace(firing=1000)
+    cases = [many._replace(rules=0), many, near, near._replace(ticks=2000, rate=200)]
     return ingest.measure("alerts", cases, wanted.runs, wanted.folder, wanted.say)
 
 
