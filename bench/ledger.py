@@ -95,8 +95,15 @@ def records(file: Path = FILE) -> list[Record]:
 
 
 def latest(machine: str, file: Path = FILE) -> Record | None:
-    """The last one of this kind of machine."""
-    return next((each for each in reversed(records(file)) if each.machine == machine), None)
+    """What was last measured of each case on this kind of machine; date and commit are those of the last record."""
+    known = [each for each in records(file) if each.machine == machine]
+    if not known:
+        return None
+    newest: dict[tuple[str, str], list[Row]] = {}
+    for each in known:
+        newest |= cases(each.rows)
+    rows = [row for those in newest.values() for row in those]
+    return msgspec.structs.replace(known[-1], rows=rows)
 
 
 def changes(before: Record, after: Record) -> tuple[list[str], list[str]]:

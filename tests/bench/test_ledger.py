@@ -84,6 +84,15 @@ def test_the_latest_record_is_that_of_the_same_kind_of_machine(tmp_path: Path) -
     assert found.rows[0].values("us_per_message") == [2]
 
 
+def test_of_each_case_the_latest_record_has_what_was_last_measured(tmp_path: Path) -> None:
+    file = tmp_path / "ledger.jsonl"
+    ledger.append(record(row("aurexd", 1), row("aurexd", 5, case="10,000 TLS")), file)
+    ledger.append(record(row("aurexd", 2)), file)
+    found = ledger.latest("2 × EPYC", file)
+    assert found is not None
+    assert [each.values("us_per_message") for each in found.rows] == [[2], [5]]
+
+
 def test_ratios_are_made_of_the_figures_of_one_run() -> None:
     assert ratios(row("aurexd", 12, 30), row("send_loop", 10, 20), "us_per_message") == [1.2, 1.5]
     assert Spread.of([1.2, 1.5, 1.3]) == Spread(1.3, 1.2, 1.5)
