@@ -22,6 +22,7 @@
 #include <fcntl.h>
 #include <netinet/tcp.h>
 #include <openssl/ssl.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -431,6 +432,7 @@ int main(int argc, char **argv) {
                 binary[binary_length++] = (unsigned char)byte;
         } else { fprintf(stderr, "load: %s is no option\n", argv[i]); return 2; }
     }
+    signal(SIGPIPE, SIG_IGN); /* a connection that is gone is no reason to end */
     struct rlimit files;
     getrlimit(RLIMIT_NOFILE, &files);
     files.rlim_cur = files.rlim_max;
