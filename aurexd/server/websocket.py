@@ -215,7 +215,12 @@ class _Connection(trio_websocket.WebSocketConnection):
 
     async def read(self, handshake: trio.CancelScope) -> None:
         """Read until the end; that is the end of the handshake, too, for which the library would wait on."""
-        await self._reader_task()
+        try:
+            await self._reader_task()
+        finally:
+            if (frames := self._wsproto.connection) is not None:
+                # wsproto's parser is a generator that holds itself: a kilobyte of each session would stay.
+                frames._proto._parse_more.close()  # noqa: SLF001
         handshake.cancel()
 
     async def accept(self, request: Request) -> None:

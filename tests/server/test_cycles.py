@@ -10,6 +10,7 @@ import pytest
 import structlog
 import trio
 import trio.testing
+from wsproto.frame_protocol import FrameProtocol
 
 from aurexd.config.model import Limits
 from aurexd.protocol.codes import CloseCode
@@ -35,6 +36,12 @@ async def is_cut_off(served: Served) -> None:
     (await visit(served)).socket.close()
 
 
+async def says_nothing(served: Served) -> None:
+    client = await served.connect()
+    await client.messages(2)
+    client.socket.close()
+
+
 async def is_sent_away(served: Served) -> None:
     client = await visit(served)
     served.sessions()[0].close(CloseCode.GOING_AWAY, 1)
@@ -52,8 +59,15 @@ async def reads_events(served: Served) -> None:
     sock.close()
 
 
+def parsers() -> int:
+    """How many of wsproto's there are of a server's."""
+    return sum(type(each) is FrameProtocol and not each.client for each in gc.get_objects())
+
+
 @pytest.mark.parametrize("secure", [False, True])
-@pytest.mark.parametrize("come_and_go", [says_goodbye, is_cut_off, is_sent_away, asks, reads_events])
+@pytest.mark.parametrize(
+    "come_and_go", [says_goodbye, is_cut_off, says_nothing, is_sent_away, asks, reads_events]
+)
 async def test_whoever_comes_and_goes_leaves_no_cycle_behind(
     tls_pair: TlsPair, come_and_go: Visit, *, secure: bool
 ) -> None:
@@ -67,11 +81,13 @@ async def test_whoever_comes_and_goes_leaves_no_cycle_behind(
             await trio.testing.wait_all_tasks_blocked(0.01)
             gc.collect()
             gc.disable()
+            before = parsers()
             try:
                 for _ in range(5):
                     await come_and_go(served)
                 await served.admission.wait_empty()
                 await trio.testing.wait_all_tasks_blocked(0.01)
+                assert parsers() == before, "which the collector does not count"
                 assert gc.collect() == 0
             finally:
                 gc.enable()
