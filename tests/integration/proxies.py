@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import secrets
 import shutil
 import signal
 import socket
@@ -32,10 +34,12 @@ def block(kind: str, name: str) -> str:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        number: int = probe.getsockname()[1]
-        return number
+    """One that nobody has now, and that no connection of another test is given for its own end before it is used."""
+    while True:
+        number = 10_000 + secrets.randbelow(20_000)  # below the kernel's own range
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", number))
+            return number
 
 
 class Certificate:
