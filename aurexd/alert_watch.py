@@ -354,7 +354,7 @@ class Watch:
         found: list[tuple[Gauge, Decimal]] = []
         if self.gauges:
             # In no window has it moved farther than in the longest.
-            low, high = self.windows.extremes(EpochUs(self.time - self.windows.length_us)) or (price, price)
+            low, high = self.windows.extremes(EpochUs(self.time - max(self.gauges))) or (price, price)
             low, high = min(low, price), max(high, price)
             most = high - low
             most_percent = HUNDRED * most / low if low > 0 else ABOVE_ALL

@@ -182,7 +182,7 @@ class _Insert:
     """Inserts rows, many in a statement."""
 
     # sqlite-utils' insert_all takes a dict a row and builds a statement per chunk: measured at 24 µs for a tick and its
-    # price, where a statement for each took 11 µs, and these take 8.
+    # price, where a statement for each took 11 µs. Of a tick alone, one a statement takes 6.9 µs, and fifty 4.6 each.
 
     def __init__(self, into: str, columns: str) -> None:
         head, row = f"{into} ({columns}) VALUES ", f"({', '.join('?' * (columns.count(',') + 1))})"

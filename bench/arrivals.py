@@ -21,7 +21,7 @@ from typing import NamedTuple
 import ledger
 from load import Load
 from report import Row, told
-from servers import ALL, ON_CLIENTS, missing, named, serving, stay_off
+from servers import ALL, ON_CLIENTS, in_turn, named, serving, stay_off
 
 SERVERS = ("websockets", "nchan", "aurexd")
 WATCHERS = 100
@@ -91,18 +91,7 @@ def measure(
     case: Case, servers: Sequence[str], runs: int, folder: Path, say: Callable[[str], None]
 ) -> list[Row]:
     """One case: all servers in turn, again and again."""
-    rows = [Row("arrivals", str(case), name) for name in servers]
-    for row in rows:
-        if (reason := missing(row.server)) is not None:
-            row.problems.append(f"not measured: {reason}")
-    for number in range(runs):
-        for row in rows:
-            if missing(row.server) is None:
-                say(f"arrivals, {case}: {row.server}, run {number + 1} of {runs}")
-                figures, problems = one_run(row.server, case, folder)
-                row.runs.append(figures)
-                row.problems += [f"run {number + 1}: {problem}" for problem in problems]
-    return rows
+    return in_turn("arrivals", str(case), servers, runs, lambda name: one_run(name, case, folder), say)
 
 
 def main() -> None:

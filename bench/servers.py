@@ -13,12 +13,13 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import trustme
 from harness import PATH, aurexd, cpu_s, free_port, rss_kb, wait_port
 from load import BENCH, compiled
+from report import Row
 from ticker import PAIRS
 
 PEERS = BENCH / "peers"
@@ -33,6 +34,7 @@ __all__ = [
     "ON_SERVER",
     "Server",
     "certificate",
+    "in_turn",
     "missing",
     "named",
     "serving",
@@ -69,6 +71,29 @@ def missing(name: str) -> str | None:
     if name == "nchan" and not (NCHAN_MODULE.exists() and shutil.which("nginx")):
         return "needs Debian's nginx and libnginx-mod-nchan"
     return None
+
+
+def in_turn(
+    part: str,
+    case: str,
+    servers: Sequence[str],
+    runs: int,
+    one_run: Callable[[str], tuple[dict[str, float], list[str]]],
+    say: Callable[[str], None],
+) -> list[Row]:
+    """One case: all servers in turn, again and again. `one_run` gives a server's figures, and what was wrong."""
+    rows = [Row(part, case, name) for name in servers]
+    for row in rows:
+        if (reason := missing(row.server)) is not None:
+            row.problems.append(f"not measured: {reason}")
+    for number in range(runs):
+        for row in rows:
+            if missing(row.server) is None:
+                say(f"{part}, {case}: {row.server}, run {number + 1} of {runs}")
+                figures, problems = one_run(row.server)
+                row.runs.append(figures)
+                row.problems += [f"run {number + 1}: {problem}" for problem in problems]
+    return rows
 
 
 def symbol(number: int) -> str:

@@ -52,7 +52,7 @@ from aurexd.protocol.codes import CloseCode
 from aurexd.protocol.data import MarketState, Position
 from aurexd.settings import Settings
 from tests.actors.lines import SYMBOLS, FakeClient
-from tests.updates import alert
+from tests.updates import alert, price_at
 
 START = EpochUs(1_761_566_400 * SECOND_US)
 PRICE = "price:XAUUSD"
@@ -60,19 +60,7 @@ STATUS = "status:XAUUSD"
 
 
 def priced(close: str, symbol: str = "XAUUSD") -> Price:
-    return Price(
-        symbol=symbol,
-        close=Decimal(close),
-        bid=None,
-        ask=None,
-        change=None,
-        change_pct=None,
-        source="alltick",
-        instrument=Instrument.SPOT,
-        quality=Quality.LIVE,
-        source_time=START,
-        receive_time=START,
-    )
+    return price_at(close, symbol=symbol, source_time=START)
 
 
 def price(close: str, symbol: str = "XAUUSD") -> Decided:
