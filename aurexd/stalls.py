@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 
 import trio
 
+from aurexd.beat import next_beat
 from aurexd.histogram import Histogram
 
 LOOK_S = 0.25
@@ -39,7 +40,7 @@ class Stalls:
 
     async def _watch_loop(self) -> None:
         while True:
-            due = trio.current_time() + LOOK_S
+            due = next_beat(LOOK_S)
             await trio.sleep_until(due)
             self.loop_lag_s.observe(trio.current_time() - due)
 

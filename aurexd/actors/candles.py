@@ -17,6 +17,7 @@ import trio
 
 from aurexd.actors.messages import CandlesChanged, Decided, GetBooks, Message
 from aurexd.actors.trio_actor import TrioActor, ask, tell_when_room
+from aurexd.beat import next_beat
 from aurexd.candles import Book, Candle, Days, KeptBook, PublishedCandle, time_of
 from aurexd.clock import Clock
 from aurexd.errors import StoreError
@@ -141,7 +142,7 @@ class Candles(TrioActor):
 
     async def _watch_clock(self) -> None:
         while True:
-            await trio.sleep(PUBLISH_EVERY_S)
+            await trio.sleep_until(next_beat(PUBLISH_EVERY_S))
             await tell_when_room(self.actor_ref, TimePassed())
 
     def _say_late(self) -> None:
