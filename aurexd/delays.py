@@ -1,6 +1,8 @@
 """How long a price takes, hop by hop, from its source's time to the clients' sockets. Pure: times are arguments.
 
 Counted is what a tick has made of the price that just came; one that a failover brings back is older than any hop.
+Noted it is at once, but put into the histograms many passes at a time: code that runs once between two passes over all
+clients is in none of the processor's caches, and takes ten times as long.
 """
 
 from __future__ import annotations
@@ -9,6 +11,9 @@ import msgspec
 
 from aurexd.histogram import LONG_SECONDS, Buckets, Histogram
 from aurexd.market import SECOND_US, EpochUs, Price, Quality
+
+PASSES = 100
+"""So many are noted before they are counted."""
 
 
 class Hops(msgspec.Struct, frozen=True, gc=False):
@@ -39,24 +44,25 @@ class Delays:
         self._hub = Histogram()
         self._socket = Histogram()
         self._delivery = Histogram()
-        self._due: list[tuple[EpochUs, EpochUs]] = []
+        self._due: list[tuple[Price, EpochUs]] = []
+        """The prices that are published and when each was decided, until the hub begins to write."""
+        self._begun: list[tuple[EpochUs, list[tuple[Price, EpochUs]]]] = []
+        self._written: list[tuple[float, float, float, int]] = []
         self._age_s: float | None = None
 
     def published(self, price: Price, decided: EpochUs) -> None:
         """A price is about to be written."""
-        self._due.append((price.receive_time, decided))
-        if price.quality is not Quality.SIMULATED:
-            self._source.observe((price.receive_time - price.source_time) / SECOND_US)
-        self._aggregator.observe((decided - price.receive_time) / SECOND_US)
+        self._due.append((price, decided))
 
     def begin(self, now: EpochUs) -> None:
         """The hub begins to write what was published since the last time."""
         self._age_s = None
         if self._due:
-            for _, decided in self._due:
-                self._hub.observe((now - decided) / SECOND_US)
-            self._age_s = (now - self._due[0][0]) / SECOND_US
-            self._due.clear()
+            self._age_s = (now - self._due[0][0].receive_time) / SECOND_US
+            self._begun.append((now, self._due))
+            self._due = []
+            if len(self._begun) >= PASSES:
+                self._count()
 
     def written(self, first_s: float, last_s: float, clients: int) -> None:
         """So many clients were written to, from so many seconds after `begin` until so many.
@@ -64,11 +70,11 @@ class Delays:
         What they got together is counted as its first price.
         """
         if self._age_s is not None:
-            self._socket.spread(first_s, last_s, clients)
-            self._delivery.spread(self._age_s + first_s, self._age_s + last_s, clients)
+            self._written.append((self._age_s, first_s, last_s, clients))
 
     def taken(self) -> Hops:
-        """What was counted so far."""
+        """What was written so far."""
+        self._count()
         return Hops(
             source=self._source.taken(),
             aggregator=self._aggregator.taken(),
@@ -76,3 +82,16 @@ class Delays:
             socket=self._socket.taken(),
             delivery=self._delivery.taken(),
         )
+
+    def _count(self) -> None:
+        for began, due in self._begun:
+            for price, decided in due:
+                if price.quality is not Quality.SIMULATED:
+                    self._source.observe((price.receive_time - price.source_time) / SECOND_US)
+                self._aggregator.observe((decided - price.receive_time) / SECOND_US)
+                self._hub.observe((began - decided) / SECOND_US)
+        for age_s, first_s, last_s, clients in self._written:
+            self._socket.spread(first_s, last_s, clients)
+            self._delivery.spread(age_s + first_s, age_s + last_s, clients)
+        self._begun.clear()
+        self._written.clear()

@@ -7,7 +7,7 @@ from decimal import Decimal
 import msgspec
 import pytest
 
-from aurexd.delays import Delays
+from aurexd.delays import PASSES, Delays
 from aurexd.market import EpochUs, Instrument, Price, Quality
 
 MS = 1000
@@ -64,4 +64,17 @@ def test_a_pass_without_a_new_price_is_nobodys_delay() -> None:
 def test_made_up_prices_have_no_way_to_us() -> None:
     delays = Delays()
     delays.published(msgspec.structs.replace(PRICE, quality=Quality.SIMULATED), EpochUs(81 * MS))
+    delays.begin(EpochUs(82 * MS))
     assert (delays.taken().source.count, delays.taken().aggregator.count) == (0, 1)
+
+
+def test_what_many_passes_took_is_all_counted() -> None:
+    delays = Delays()
+    for number in range(2 * PASSES + 1):
+        delays.published(PRICE, EpochUs((81 + number) * MS))
+        delays.begin(EpochUs((83 + number) * MS))
+        delays.written(0.0, 0.002, 10)
+    hops = delays.taken()
+    assert [hop.count for hop in (hops.source, hops.aggregator, hops.hub)] == [2 * PASSES + 1] * 3
+    assert [hops.socket.count, hops.delivery.count] == [10 * (2 * PASSES + 1)] * 2
+    assert hops.socket.total == pytest.approx(0.001 * hops.socket.count)

@@ -19,7 +19,7 @@ import pykka
 import structlog
 import trio
 
-from aurexd.actors.audience import SLICE, Audience
+from aurexd.actors.audience import SLICE, SLICE_S, Audience
 from aurexd.actors.messages import (
     AlertFired,
     AlertsAcknowledged,
@@ -45,6 +45,7 @@ from aurexd.actors.messages import (
 )
 from aurexd.actors.session import Session
 from aurexd.actors.trio_actor import TrioActor, ask, tell_when_room
+from aurexd.beat import next_beat
 from aurexd.candles import PublishedCandle
 from aurexd.clock import Clock
 from aurexd.delays import Delays
@@ -73,8 +74,8 @@ PATROL_BEATS = 5
 is touched of ten thousand sessions does not fit into a processor's cache."""
 
 
-COUNT_WITHIN_S = 0.001
-"""What is written within this is counted together: the delays are that exact."""
+COUNT_WITHIN_S = 0.01
+"""What is written within this is counted together, evenly spread over it."""
 
 HANDOVER_S = 5.0
 """How long the store may take to give what the last hub left; without it there is a new epoch."""
@@ -294,8 +295,8 @@ class Hub(TrioActor):
             return
         due, self._due = self._due, []
         self._delays.begin(self._clock.now())
-        started = since = ended = trio.current_time()
-        written_to = 0
+        started = since = ended = resumed = trio.current_time()
+        written_to = held = 0
         touched = {update.channel for update in due}
         for audience in list(self._audiences.values()):
             if touched.isdisjoint(audience.channels):
@@ -307,6 +308,10 @@ class Hub(TrioActor):
             audience.last_sent = trio.current_time()
             start = 0
             while start < len(audience.sessions):
+                if held >= audience.slice or ended - resumed >= SLICE_S / 2:
+                    await trio.lowlevel.checkpoint()
+                    held, resumed = 0, trio.current_time()
+                    continue  # some may have left meanwhile
                 stop, began = min(start + audience.slice, len(audience.sessions)), trio.current_time()
                 # Many small audiences are counted together: what is done for each of them is done for each client.
                 if written_to and began - since >= COUNT_WITHIN_S:
@@ -327,8 +332,8 @@ class Hub(TrioActor):
                 if whole := stop - start - len(short):
                     self._bytes_sent += len(batch.data) * whole
                     written_to += whole
+                held += stop - start
                 start = stop
-                await trio.lowlevel.checkpoint()
         if written_to:
             self._delays.written(since - started, ended - started, written_to)
 
@@ -555,7 +560,7 @@ class Hub(TrioActor):
 
     async def _beat(self) -> None:
         while True:
-            await trio.sleep(min(BEAT_S, self._silence_s))
+            await trio.sleep_until(next_beat(min(BEAT_S, self._silence_s)))
             await tell_when_room(self.actor_ref, Beat())
 
     async def _see_to_sessions(self) -> None:
