@@ -22,7 +22,7 @@ SLICE = 500
 SLICE_LEAST = 50
 SLICE_S = 0.006
 """Sessions that are written to between two checkpoints, at most and at least, and how long that is to take: so that a
-large fan-out delays nobody's handshake, and nobody's next price. Not shorter: after a thousand writes nothing of ours is
+large fan-out delays nobody's handshake, and nobody's next price. Not shorter: after so many writes nothing of ours is
 left in the processor's caches, and each turn of the loop between two slices costs a fifth of a millisecond."""
 
 RING_SOCKETS = 20
