@@ -14,6 +14,7 @@ So what a slow client costs is bounded, and when it catches up it sees the newes
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterable
 
@@ -73,26 +74,18 @@ class Outbox:
 
         Returns how many messages were replaced by newer ones.
         """
-        if not written:
-            return self._keep_whole(batch)
-        start = replaced = 0
-        for update, end in zip(batch.updates, batch.ends, strict=True):
-            if end > written:
-                if start < written:
-                    self._rest += batch.data[written:end]
-                elif update.conflated:
-                    replaced += update.channel in self._latest
-                    self._conflate(update)
-                else:
-                    self.keep_lossless(batch.data[start:end])
-            start = end
-        return replaced
-
-    def _keep_whole(self, batch: Batch) -> int:
-        for update in batch.lossless:
+        start = 0
+        if written:
+            ends = batch.ends
+            start = bisect_right(ends, written)
+            if start < len(ends) and written > (ends[start - 1] if start else 0):
+                self._rest += batch.data[written : ends[start]]
+                start += 1
+        for update in batch.lossless(start):
             self.keep_lossless(update.frame(batch.encoding))
         replaced = 0
-        for update, first in batch.newest:
+        for update, first in batch.newest(start):
+            # Counts have no holes, so what the client saw last of a channel is one before the first that waits.
             waiting = self._latest.get(update.channel)
             replaced += update.count - first + (waiting is not None)
             self._latest[update.channel] = (update, first - 1 if waiting is None else waiting[1])
@@ -135,11 +128,6 @@ class Outbox:
             parts.append(frame)
             size += len(frame)
         return b"".join(parts)
-
-    def _conflate(self, update: Update) -> None:
-        # Counts have no holes, so what the client saw last of a channel is one before the first that waits.
-        _, seen = self._latest.get(update.channel, (update, update.count - 1))
-        self._latest[update.channel] = (update, seen)
 
     def _pop_update(self) -> bytes:
         """The next frame of a replay, else that of the channel that has waited longest."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable
 from itertools import accumulate
 
@@ -72,16 +73,15 @@ class Update:
 class Batch:
     """Updates that are due together, framed in one encoding: the same bytes for every client."""
 
-    __slots__ = ("_data", "_ends", "_newest", "encoding", "lossless", "updates")
+    __slots__ = ("_by_channel", "_data", "_ends", "_lossless", "encoding", "updates")
 
     def __init__(self, updates: list[Update], encoding: Encoding) -> None:
         self.updates = updates
         self.encoding = encoding
-        self.lossless = [update for update in updates if not update.conflated]
-        """Those of which everybody gets each."""
         self._data: bytes | None = None
         self._ends: list[int] = []
-        self._newest: list[tuple[Update, int]] | None = None
+        self._lossless: list[int] | None = None
+        self._by_channel: list[list[int]] = []
 
     @property
     def data(self) -> bytes:
@@ -97,18 +97,34 @@ class Batch:
         """Where in `data` each frame ends."""
         return self._ends if self.data else []
 
-    @property
-    def newest(self) -> list[tuple[Update, int]]:
-        """Of each conflated channel its last update, and the `update_count` of its first; in the order of the first."""
-        if self._newest is None:
-            first: dict[str, int] = {}
-            last: dict[str, Update] = {}
-            for update in self.updates:
-                if update.conflated:
-                    first.setdefault(update.channel, update.count)
-                    last[update.channel] = update
-            self._newest = [(last[channel], count) for channel, count in first.items()]
-        return self._newest
+    def lossless(self, start: int) -> list[Update]:
+        """Of the updates from the one with this number on those of which everybody gets each."""
+        self._sort()
+        assert self._lossless is not None
+        return [self.updates[number] for number in self._lossless if number >= start]
+
+    def newest(self, start: int) -> list[tuple[Update, int]]:
+        """Of the updates from that number on the last of each conflated channel, and the first one's `update_count`."""
+        self._sort()
+        found = []
+        for numbers in self._by_channel:
+            first = bisect_left(numbers, start)
+            if first < len(numbers):
+                found.append((self.updates[numbers[-1]], self.updates[numbers[first]].count))
+        return found
+
+    def _sort(self) -> None:
+        # Once for all clients that are behind: each of them then looks at its channels, not at every update.
+        if self._lossless is not None:
+            return
+        self._lossless = []
+        channels: dict[str, list[int]] = {}
+        for number, update in enumerate(self.updates):
+            if update.conflated:
+                channels.setdefault(update.channel, []).append(number)
+            else:
+                self._lossless.append(number)
+        self._by_channel = list(channels.values())
 
 
 def parse_position(text: str) -> tuple[str, int] | None:

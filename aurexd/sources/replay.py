@@ -30,7 +30,7 @@ from aurexd.market import SECOND_US, EpochUs
 from aurexd.sources.base import Feed, Provider, SourceSettings, Traits
 
 PIECE_ROWS = 500  # per visit to the worker thread: a few milliseconds of parsing, where a visit costs 0.1 ms
-CHECKPOINT_TICKS = 64  # an aggregator with room takes ticks without a pause, so others get theirs this often
+CHECKPOINT_TICKS = 256  # an aggregator with room takes ticks without a pause, so others get theirs this often
 SAMPLE_ROWS = 1000  # from which the length of a bar is judged
 MAX_HEADER_CHARS = 4096  # what is no CSV may have no line end at all
 
