@@ -19,13 +19,18 @@ const QUIET = [
   "--disable-sync",
 ];
 
+interface Asked {
+  answered: (line: string) => void;
+  failed: (error: Error) => void;
+}
+
 export class World {
   readonly url: string;
   readonly #process: ChildProcess;
-  readonly #answers: ((line: string) => void)[];
+  readonly #answers: Asked[];
   readonly log: string[];
 
-  private constructor(process: ChildProcess, url: string, answers: ((line: string) => void)[], log: string[]) {
+  private constructor(process: ChildProcess, url: string, answers: Asked[], log: string[]) {
     this.#process = process;
     this.url = url;
     this.#answers = answers;
@@ -37,18 +42,17 @@ export class World {
       cwd: ROOT,
       stdio: ["pipe", "pipe", "pipe"],
     });
-    const answers: ((line: string) => void)[] = [];
+    const answers: Asked[] = [];
     const log: string[] = [];
-    const first = new Promise<string>((resolve, reject) => {
-      answers.push(resolve);
-      child.on("exit", (code) => {
-        reject(new Error(`the world ended (${String(code)}):\n${log.slice(-40).join("\n")}`));
-      });
+    const first = new Promise<string>((answered, failed) => answers.push({ answered, failed }));
+    child.on("exit", (code) => {
+      const error = new Error(`the world ended (${String(code)}):\n${log.slice(-40).join("\n")}`);
+      for (const { failed } of answers.splice(0)) failed(error);
     });
     for (const stream of [child.stdout, child.stderr]) {
       createInterface({ input: stream }).on("line", (line) => {
         // All else is the daemon's log, which is JSON as well once it has read its configuration.
-        if (stream === child.stdout && line.startsWith("{")) answers.shift()?.(line);
+        if (stream === child.stdout && line.startsWith("{")) answers.shift()?.answered(line);
         else log.push(line);
       });
     }
@@ -58,7 +62,8 @@ export class World {
 
   /** One command of the world's; its answer. */
   async do(name: string, given: Record<string, unknown> = {}): Promise<unknown> {
-    const answer = new Promise<string>((resolve) => this.#answers.push(resolve));
+    if (this.#process.exitCode !== null) throw new Error(`the world has ended:\n${this.log.slice(-40).join("\n")}`);
+    const answer = new Promise<string>((answered, failed) => this.#answers.push({ answered, failed }));
     this.#process.stdin?.write(`${JSON.stringify({ do: name, ...given })}\n`);
     return (JSON.parse(await answer) as { answer: unknown }).answer;
   }
