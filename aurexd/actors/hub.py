@@ -296,7 +296,7 @@ class Hub(TrioActor):
         due, self._due = self._due, []
         self._delays.begin(self._clock.now())
         started = since = ended = resumed = trio.current_time()
-        written_to = held = 0
+        written_to = in_a_row = 0
         touched = {update.channel for update in due}
         for audience in list(self._audiences.values()):
             if touched.isdisjoint(audience.channels):
@@ -308,9 +308,9 @@ class Hub(TrioActor):
             audience.last_sent = trio.current_time()
             start = 0
             while start < len(audience.sessions):
-                if held >= audience.slice or ended - resumed >= SLICE_S / 2:
+                if in_a_row >= audience.slice or ended - resumed >= SLICE_S / 2:
                     await trio.lowlevel.checkpoint()
-                    held, resumed = 0, trio.current_time()
+                    in_a_row, resumed = 0, trio.current_time()
                     continue  # some may have left meanwhile
                 stop, began = min(start + audience.slice, len(audience.sessions)), trio.current_time()
                 # Many small audiences are counted together: what is done for each of them is done for each client.
@@ -332,7 +332,7 @@ class Hub(TrioActor):
                 if whole := stop - start - len(short):
                     self._bytes_sent += len(batch.data) * whole
                     written_to += whole
-                held += stop - start
+                in_a_row += stop - start
                 start = stop
         if written_to:
             self._delays.written(since - started, ended - started, written_to)
