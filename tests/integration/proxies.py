@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
-import secrets
 import shutil
 import signal
 import socket
@@ -31,15 +29,6 @@ def block(kind: str, name: str) -> str:
     found = re.search(rf"^```{kind}\n# {name}\n(.*?)^```$", OPERATIONS_MD, re.MULTILINE | re.DOTALL)
     assert found, f"docs/operations.md has no {kind} block {name}"
     return found[1]
-
-
-def free_port() -> int:
-    """One that nobody has now, and that no connection of another test is given for its own end before it is used."""
-    while True:
-        number = 10_000 + secrets.randbelow(20_000)  # below the kernel's own range
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", number))
-            return number
 
 
 class Certificate:

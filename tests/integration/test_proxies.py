@@ -15,7 +15,8 @@ import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection
 
 from tests.integration.process import Running
-from tests.integration.proxies import Certificate, connected, free_port, haproxy, nginx, open_session
+from tests.integration.proxies import Certificate, connected, haproxy, nginx, open_session
+from tests.ports import free_port
 
 pytestmark = pytest.mark.slow
 

@@ -17,7 +17,6 @@ import math
 import random
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -35,6 +34,7 @@ from aurexd.clock import SystemClock
 from aurexd.market import SECOND_US, EpochUs, format_time
 from tests.integration.process import open_stream
 from tests.issuer import token
+from tests.ports import free_port
 from tests.reference.record import Record, Version, candles_that_differ, judge_alerts, read_record
 from tests.standins.alltick import AllTickStandIn
 from tests.standins.websocket import Client as StandInClient
@@ -345,15 +345,6 @@ class Daemon:
         return place / "aurexd.db"
 
 
-def free_port(rng: random.Random) -> int:
-    """One that nobody has now, and that no client is given for its own end: it would be connected to itself."""
-    while True:
-        port = rng.randrange(20_000, 30_000)
-        with socket.socket() as sock, contextlib.suppress(OSError):
-            sock.bind(("127.0.0.1", port))
-            return port
-
-
 async def run(points: int, seed: int, folder: Path) -> Verdict:
     """So many lives and deaths, and one more life in which everybody gets what is left."""
     rng = random.Random(seed)
@@ -361,7 +352,7 @@ async def run(points: int, seed: int, folder: Path) -> Verdict:
     versions: dict[str, list[Version]] = {}
     async with Feed(max_connections=9).running() as first, Feed(max_connections=9).running() as second:
         market = Market(seed, [first, second])
-        port = free_port(rng)
+        port = free_port()
         (folder / "k1").write_bytes(SECRET)
         (folder / "k1").chmod(0o600)
         text = CONFIG.format(port=port, folder=folder)
