@@ -384,6 +384,7 @@ class Hub(TrioActor):
             audience = Audience(session.encoding, channels, self._ring, tls=session.is_tls)
             self._audiences[key] = audience
         audience.seat(session)
+        session.share(audience.channels)
 
     def _unseat(self, session: Session) -> None:
         if session.seat is not None:

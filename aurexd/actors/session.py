@@ -311,6 +311,10 @@ class Session:
         """These symbols are served no more."""
         self._protocol.withdraw(symbols)
 
+    def share(self, channels: frozenset[str]) -> None:
+        """The set of channels that all of its audience have."""
+        self._protocol.share(channels)
+
     def greet(self, epoch: str) -> None:
         """The first message: what this client may rely on."""
         self.greeted.set()

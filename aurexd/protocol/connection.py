@@ -218,6 +218,12 @@ class SessionProtocol:
         """These symbols are served no more: nor are their channels here."""
         self._channels = frozenset(channel for channel in self._channels if symbol_of(channel) not in symbols)
 
+    def share(self, channels: frozenset[str]) -> None:
+        """Many sessions have these: if they are this one's, keep the set that is everybody's. Read from a client's
+        message, a hundred names would else take a dozen kilobytes of each session."""
+        if channels == self._channels:
+            self._channels = channels
+
     def close(self) -> None:
         """The closing handshake has begun: what the client still says is ignored."""
         self._apply(Event.CLOSE)

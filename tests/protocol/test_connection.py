@@ -207,6 +207,15 @@ def test_channels_of_a_symbol_that_is_served_no_more_are_lost_and_count_for_noth
     )
 
 
+def test_the_set_that_many_have_is_kept_once_and_changes_nobodys_channels() -> None:
+    shared = frozenset({"price:GC", "price:XAUUSD"})
+    same, other = session(frozenset(sorted(shared))), session(frozenset({"price:GC"}))
+    for protocol in (same, other):
+        protocol.share(shared)
+    assert same.channels is shared
+    assert other.channels == {"price:GC"}
+
+
 def test_who_shows_a_token_after_a_symbol_has_gone_is_not_subscribed_to_it() -> None:
     protocol = asked(channels=frozenset({"price:GC", "price:XAUUSD"}))
     protocol.withdraw({"GC"})
