@@ -19,6 +19,7 @@ MODULES = sorted(
 LAYERS = [
     {"aurexd.errors", "aurexd.foreign", "aurexd.market", "aurexd.holidays"},
     {
+        "aurexd.beat",
         "aurexd.calendar",
         "aurexd.clock",
         "aurexd.drain",
