@@ -22,6 +22,7 @@ are those that its prices fire.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import itertools
 import json
 import random
@@ -30,6 +31,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -44,6 +46,7 @@ from load import Load, prices
 from recording import closes_of, make_ticks
 from report import Row, told
 from servers import BENCH, ON_CLIENTS, ON_SERVER, stay_off
+from websockets.exceptions import ConnectionClosedError
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
@@ -167,15 +170,13 @@ class Alerts:
         self._stream = stream
 
     def read(self) -> None:
-        """What has come by now."""
-        while True:
-            try:
-                message = json.loads(self._stream.recv(timeout=0))
-            except TimeoutError:
-                return
-            if message["type"] == "alert":
-                fired = datetime.fromisoformat(message["data"]["fired"]).astimezone(UTC).timestamp()
-                self.delays_ms.append((time.time() - fired) * 1000)
+        """Until the connection is closed. In a thread of its own: who looks now and then measures how often."""
+        with contextlib.suppress(ConnectionClosedError):
+            for text in self._stream:
+                received, message = time.time(), json.loads(text)
+                if message["type"] == "alert":
+                    fired = datetime.fromisoformat(message["data"]["fired"]).astimezone(UTC).timestamp()
+                    self.delays_ms.append((received - fired) * 1000)
 
 
 @contextmanager
@@ -183,7 +184,9 @@ def listening(port: int) -> Iterator[Alerts]:
     url = f"ws://127.0.0.1:{port}{PATH}"
     with connect(url, subprotocols=[Subprotocol("aurex.v1.json")], max_queue=None) as stream:
         stream.send('{"type": "subscribe", "data": {"channels": ["alert"]}}')
-        yield Alerts(stream)
+        alerts = Alerts(stream)
+        threading.Thread(target=alerts.read, daemon=True).start()
+        yield alerts
 
 
 # --- one run ---
@@ -216,7 +219,7 @@ def one_run(case: Case, file: Path, folder: Path) -> tuple[dict[str, float], lis
                 time.sleep(max(0.0, began + START_AFTER_S - 1.5 - time.monotonic()))
                 load.mark()
                 empty_kb, before_s = rss_kb(server.pid), cpu_s(server.pid)
-                progress = _follow(database, server.pid, len(closes), crowd, watchers, alerts)
+                progress = _follow(database, server.pid, len(closes), crowd, watchers)
                 load.wait_prices((case.clients - checked) * len(closes), 5)
                 used_s = cpu_s(server.pid) - before_s
                 full_kb = rss_kb(server.pid)
@@ -226,7 +229,6 @@ def one_run(case: Case, file: Path, folder: Path) -> tuple[dict[str, float], lis
                     any(w.last < len(closes) for w in watchers) or len(alerts.delays_ms) < due
                 ):
                     crowd.read(0.1, lambda client, message: _see(watchers[client], message))
-                    alerts.read()
                 found = load.look()
             crowd.close()
         problems = _wrong(found, case, len(closes))
@@ -254,7 +256,7 @@ def _see(watcher: Watcher, message: dict[str, Any]) -> None:
 
 
 def _follow(
-    database: Path, pid: int, wanted: int, crowd: Crowd, watchers: list[Watcher], alerts: Alerts
+    database: Path, pid: int, wanted: int, crowd: Crowd, watchers: list[Watcher]
 ) -> list[tuple[float, int, float]]:
     """Read until all is stored: moments from the first price on, how many were stored then, and the CPU's seconds."""
     progress: list[tuple[float, int, float]] = []
@@ -262,7 +264,6 @@ def _follow(
     with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as db:
         while time.monotonic() < deadline:
             crowd.read(0.05, lambda client, message: _see(watchers[client], message))
-            alerts.read()
             (stored,) = db.execute("SELECT max(id) FROM prices").fetchone()
             if stored:
                 progress.append((time.monotonic(), stored, cpu_s(pid)))
